@@ -1,0 +1,147 @@
+//! Every limit and every pace, with its name, unit and default.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::state::Registry;
+
+/// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many links to hold.
+    pub neighbors: NeighborLimits,
+    /// What this peer says of itself to all members.
+    pub profile: Profile,
+    /// The components that the game replicates. Members with another registry are refused, with an error that says so.
+    pub registry: Registry,
+    /// Where other members can reach this peer; told to members only. The driver knows its sockets.
+    pub addresses: Vec<std::net::SocketAddr>,
+    /// How far a frame may travel, in links. 0 keeps everything at home. Default 16.
+    pub hop_limit: u8,
+    /// How often to say that we are still here when the game commits nothing. Default 100 ms.
+    pub heartbeat: Duration,
+    /// A link that stayed silent this long is dead. Ten heartbeats lost in a row do not happen. Default 1 s.
+    pub link_silence: Duration,
+    /// A member whom nobody has heard for this long is gone. Longer than `link_silence`, or relayed members would go first.
+    /// Default 1.5 s.
+    pub member_silence: Duration,
+    /// Sizes and counts that nothing may exceed.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            neighbors: NeighborLimits::default(),
+            profile: Profile::default(),
+            registry: Registry::default(),
+            addresses: Vec::new(),
+            hop_limit: 16,
+            heartbeat: Duration::from_millis(100),
+            link_silence: Duration::from_secs(1),
+            member_silence: Duration::from_millis(1_500),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How many neighbors a peer holds: it looks for more below `ideal`, always accepts up to `max`, and never holds more.
+///
+/// Up to `max + 1` members everybody is linked to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighborLimits {
+    /// Below this, a neighbor that is full itself makes room for us. Default 2.
+    pub min: usize,
+    /// Below this we look for more. Default 3.
+    pub ideal: usize,
+    /// Never more than this. Default 7.
+    pub max: usize,
+}
+
+impl NeighborLimits {
+    /// Limits in their order: `1 <= min <= ideal <= max`; values out of order are raised to fit.
+    pub fn new(min: usize, ideal: usize, max: usize) -> Self {
+        let min = min.max(1);
+        let ideal = ideal.max(min);
+        Self { min, ideal, max: max.max(ideal) }
+    }
+
+    /// The defaults under another `max`: `min` and `ideal` are lowered where they exceed it.
+    pub fn with_max(max: usize) -> Self {
+        let (max, default) = (max.max(1), Self::default());
+        Self { min: default.min.min(max), ideal: default.ideal.min(max), max }
+    }
+}
+
+impl Default for NeighborLimits {
+    fn default() -> Self {
+        Self { min: 2, ideal: 3, max: 7 }
+    }
+}
+
+/// What a peer says of itself to all members: shown to players, proved by nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// What to call the player, cut to [`Profile::NAME_BYTES_MAX`].
+    pub name: String,
+    /// The game's own facts about the player (color, team, ready), cut to [`Profile::DATA_BYTES_MAX`].
+    pub data: Bytes,
+}
+
+impl Profile {
+    /// The longest name, in bytes of UTF-8.
+    pub const NAME_BYTES_MAX: usize = 64;
+    /// The most data, in bytes.
+    pub const DATA_BYTES_MAX: usize = 512;
+
+    /// A profile with only a name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), data: Bytes::new() }.cut()
+    }
+
+    /// The same profile within its limits.
+    pub fn cut(mut self) -> Self {
+        while self.name.len() > Self::NAME_BYTES_MAX {
+            self.name.pop();
+        }
+        self.data.truncate(Self::DATA_BYTES_MAX);
+        self
+    }
+}
+
+/// What nothing may exceed, whoever asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most members in the mesh; a newcomer to a full mesh is told so. Default 1,000.
+    pub members: usize,
+    /// Most live entities that one origin owns. Default 16,384.
+    pub entities_per_origin: usize,
+    /// Longest component value, in bytes. Default 4 KiB.
+    pub component_bytes: usize,
+    /// Longest message payload, in bytes. Default 64 KiB.
+    pub message_bytes: usize,
+    /// Messages kept for members that missed them, in bytes of payload per origin. Default 1 MiB.
+    pub message_cache_bytes: usize,
+    /// Messages received ahead of a missing one, per origin. Default 1,024.
+    pub messages_ahead: usize,
+    /// Wrong passwords from one address before it is locked out. Default 5.
+    pub guesses: u32,
+    /// Strangers in the middle of admission at once. Default 64.
+    pub strangers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            members: 1_000,
+            entities_per_origin: 16_384,
+            component_bytes: 4 * 1024,
+            message_bytes: 64 * 1024,
+            message_cache_bytes: 1024 * 1024,
+            messages_ahead: 1_024,
+            guesses: 5,
+            strangers: 64,
+        }
+    }
+}

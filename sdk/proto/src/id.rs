@@ -1,0 +1,213 @@
+//! Who and which: the names of peers, meshes, links and entities.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// Who a peer is: its Ed25519 public key (RFC 8032), 32 bytes.
+///
+/// Whoever holds the matching [`Identity`] *is* the peer: the link proves it with TLS, a relayed frame with a signature.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PeerId(pub [u8; 32]);
+
+impl PeerId {
+    /// Whether `signature` over `message` was made by this peer. A key that is no curve point verifies nothing.
+    pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        VerifyingKey::from_bytes(&self.0)
+            .and_then(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)))
+            .is_ok()
+    }
+
+    /// The first four bytes in hexadecimal: enough for people and logs, never for a decision.
+    pub fn short(&self) -> String {
+        hex(&self.0[..4])
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        unhex(text).map(Self)
+    }
+}
+
+/// The text is no identifier: 64 hexadecimal digits were expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an identifier: 64 hexadecimal digits expected")]
+pub struct ParseIdError;
+
+/// A peer's secret: the 32-byte Ed25519 seed behind its [`PeerId`]. Wiped from memory when dropped, never printed.
+#[derive(Clone)]
+pub struct Identity(SigningKey);
+
+impl Identity {
+    /// The identity made from 32 secret bytes: the same bytes, the same peer.
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(&seed);
+        seed.zeroize();
+        Self(key)
+    }
+
+    /// The secret itself, for storing it or handing it to a TLS library. Keep it out of logs.
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The public half.
+    pub fn peer_id(&self) -> PeerId {
+        PeerId(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs `message`.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).to_bytes())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({:?}, secret)", self.peer_id())
+    }
+}
+
+/// An Ed25519 signature, 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({}..)", hex(&self.0[..4]))
+    }
+}
+
+/// Which mesh: a hash of its name, so that the name itself never crosses the wire before admission.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MeshId(pub [u8; 32]);
+
+impl MeshId {
+    /// The mesh that everyone who says `name` means.
+    pub fn from_name(name: &str) -> Self {
+        Self(blake3::derive_key("peerflock 1 mesh-id", name.as_bytes()))
+    }
+}
+
+impl fmt::Display for MeshId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for MeshId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0[..4]))
+    }
+}
+
+impl FromStr for MeshId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        unhex(text).map(Self)
+    }
+}
+
+/// One start of one peer: drawn at random when a node is made, so that a restarted peer is never taken for its past.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Boot(pub u32);
+
+impl fmt::Debug for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// One connection to one other process, numbered by the node that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Which entity: who spawned it, in which of its lives, and as its how-manieth. The spawner need not be the owner.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntityId {
+    /// The peer that spawned it.
+    pub spawner: PeerId,
+    /// The spawner's start in which it did.
+    pub boot: Boot,
+    /// Counts the spawner's entities from 0.
+    pub counter: u32,
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:?}/{}", self.spawner.short(), self.boot, self.counter)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Counts one origin's state frames: its game's fixed ticks, from 1. Ticks of two origins do not compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tick(pub u32);
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Result<[u8; 32], ParseIdError> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 2 * bytes.len() {
+        return Err(ParseIdError);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |ascii: u8| char::from(ascii).to_digit(16).ok_or(ParseIdError);
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_text() {
+        let id = Identity::from_seed([7; 32]).peer_id();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("é".repeat(32).parse::<PeerId>(), Err(ParseIdError));
+    }
+
+    #[test]
+    fn only_the_holder_of_the_seed_signs() {
+        let (ours, theirs) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        let signature = ours.sign(b"tick 7");
+        assert!(ours.peer_id().verifies(b"tick 7", &signature));
+        assert!(!ours.peer_id().verifies(b"tick 8", &signature));
+        assert!(!theirs.peer_id().verifies(b"tick 7", &signature));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let identity = Identity::from_seed([0xab; 32]);
+        assert!(!format!("{identity:?}").contains("abab"));
+    }
+}
