@@ -1,0 +1,20 @@
+//! May this stranger in: the password handshake, and the limits on guessing.
+//!
+//! On a fresh link, both keys proved by TLS, four frames follow ([`handshake`] has their order and reasons):
+//!
+//! ```text
+//! dialer -> accepter  HELLO    its half of SPAKE2
+//! accepter -> dialer  SHARE    the other half
+//! dialer -> accepter  CONFIRM  "I know the password": the dialer first, so that every guess is seen and counted
+//! accepter -> dialer  WELCOME  "so do I", and the verdict
+//! ```
+//! Both confirmations cover both identities and the TLS exporter (RFC 9266), so nobody between the two can splice
+//! connections together, and nothing recorded helps to try passwords offline. The password decides who gets in, never who you are.
+
+mod guess;
+pub(crate) mod handshake;
+mod key;
+
+pub(crate) use guess::GuessLimiter;
+pub(crate) use handshake::{Accepter, Confirmed, Dialer};
+pub use key::MeshKey;

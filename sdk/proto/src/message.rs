@@ -1,0 +1,37 @@
+//! What was said: reliable, once, in its sender's order, to everyone, to those near, or to one.
+//!
+//! Messages ride the links' streams, which lose nothing while they live. Where a relay dies with a message on it, the neighbors'
+//! digests show the gap, and it is pulled from whoever has it. A message to one is repeated until its receipt comes back.
+
+mod broadcast;
+mod private;
+
+pub(crate) use broadcast::{Broadcast, Taken};
+pub(crate) use private::Private;
+
+use crate::id::PeerId;
+
+/// Why a message was not sent. Nothing was sent, nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// No other member is here to hear it; wait for one to join.
+    #[error("nobody else is here to hear it; wait until somebody joins")]
+    NobodyThere,
+    /// That peer is no member (any more).
+    #[error("{0:?} is not in the mesh; look at the members")]
+    UnknownPeer(PeerId),
+    /// The payload is too long; cut it.
+    #[error("{len} bytes, where a message holds at most {max}; cut it into several")]
+    TooLong {
+        /// How long it was, in bytes.
+        len: usize,
+        /// How long it may be, in bytes.
+        max: usize,
+    },
+    /// Too much is on its way to that peer already; wait for it to catch up.
+    #[error("{0:?} has not yet received what was sent before; wait and send again")]
+    Backlog(PeerId),
+    /// The mesh was left.
+    #[error("the mesh was left; join again")]
+    Closed,
+}

@@ -1,0 +1,261 @@
+//! The one state machine that all rooms plug into.
+//!
+//! A node does nothing by itself. Whoever drives it says what happened and what time it is, then does what the node asks for:
+//! [`handle`](Node::handle) an [`Input`], drain [`poll_output`](Node::poll_output), wait for the next input or for
+//! [`poll_timeout`](Node::poll_timeout). In code: *mutate, drain, wait, mutate*.
+//!
+//! ```
+//! use peerflock_proto::{Config, Identity, Input, MeshId, MeshKey, Node, Output, Profile, Time};
+//!
+//! let config = Config { profile: Profile::named("Ann"), ..Config::default() };
+//! let key = MeshKey::open(MeshId::from_name("my-game"));
+//! let mut node = Node::new(config, Identity::from_seed([1; 32]), key, [2; 32], Time(0));
+//! node.handle(Input::Commit(vec![]), Time(0));
+//! while let Some(output) = node.poll_output() {
+//!     match output {
+//!         Output::Event(event) => println!("{event:?}"),
+//!         other => println!("to be done: {other:?}"),
+//!     }
+//! }
+//! assert_eq!(node.members(Time(0)).len(), 1);
+//! ```
+
+mod admit;
+mod beat;
+mod hear;
+mod io;
+mod report;
+mod say;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+pub use io::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+pub use report::{Counters, LinkInfo, Member};
+
+use crate::admission::{GuessLimiter, MeshKey};
+use crate::config::Config;
+use crate::flood::Flood;
+use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
+use crate::message::{Broadcast, Private};
+use crate::overlay::{Book, Link, Overlay};
+use crate::roster::{Clock, Roster};
+use crate::state::acks::AckTable;
+use crate::state::author::Author;
+use crate::state::replica::Replica;
+use crate::state::world::{Surroundings, World};
+use crate::time::{MeshTime, Time};
+use crate::wire::{DigestEntry, Frame};
+
+/// Decides what a peer passes on: from whom, on which topic, what. Whoever does not get a message from us may get it from others.
+pub type Filter = Box<dyn Fn(PeerId, Topic, &[u8]) -> bool + Send>;
+
+/// One member of a mesh, or one who is about to be.
+pub struct Node {
+    config: Config,
+    identity: Identity,
+    me: PeerId,
+    key: MeshKey,
+    mesh: MeshId,
+    boot: Boot,
+    rng: ChaCha20Rng,
+    filter: Option<Filter>,
+
+    limiter: GuessLimiter,
+    overlay: Overlay,
+    book: Book,
+    flood: Flood,
+    roster: Roster,
+    clock: Clock,
+
+    author: Author,
+    replicas: BTreeMap<PeerId, Replica>,
+    acks: AckTable,
+    world: World,
+    keyframes: hear::Keyframes,
+
+    broadcast: Broadcast,
+    private: Private,
+    /// Where authors' messages stood when a neighbor first told us of them: those before are not ours to hear.
+    hints: BTreeMap<PeerId, (Boot, u64)>,
+    /// Gaps that neighbors' digests showed, and since when.
+    gaps: BTreeMap<(LinkId, PeerId), (DigestEntry, Time)>,
+
+    pace: beat::Pace,
+    presence_seq: u32,
+    packet_seq: u32,
+    message_seq: u64,
+    near_seq: u64,
+    joined: bool,
+    left: bool,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// A node alone in its mesh. `seed` must be 32 random bytes: it is all the randomness that the node ever gets, keys of the
+    /// handshake included, and the same seed with the same inputs gives the same outputs.
+    pub fn new(config: Config, identity: Identity, key: MeshKey, seed: [u8; 32], now: Time) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let me = identity.peer_id();
+        let boot = Boot(rng.next_u32());
+        let mut broadcast = Broadcast::new(config.limits.message_cache_bytes, config.limits.messages_ahead);
+        broadcast.listen(me, boot, 0);
+        Self {
+            me,
+            mesh: key.mesh(),
+            boot,
+            rng,
+            filter: None,
+            limiter: GuessLimiter::new(config.limits.guesses),
+            overlay: Overlay::new(config.neighbors),
+            book: Book::default(),
+            flood: Flood::default(),
+            roster: Roster::new(me),
+            clock: Clock::opened(now),
+            author: Author::default(),
+            replicas: BTreeMap::new(),
+            acks: AckTable::default(),
+            world: World::new(me),
+            keyframes: hear::Keyframes::default(),
+            broadcast,
+            private: Private::default(),
+            hints: BTreeMap::new(),
+            gaps: BTreeMap::new(),
+            pace: beat::Pace::starting(now),
+            presence_seq: 0,
+            packet_seq: 0,
+            message_seq: 0,
+            near_seq: 0,
+            joined: false,
+            left: false,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+            config,
+            identity,
+            key,
+        }
+    }
+
+    /// Sets what decides which messages are passed on. Without one, all are.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.filter = Some(filter);
+    }
+
+    /// A stranger connects from `address`: the number its link is to have, or why it is not to be listened to. Then ignore it:
+    /// an answer would cost more than it is worth.
+    pub fn accept(&mut self, address: SocketAddr, now: Time) -> Result<LinkId, CloseReason> {
+        if self.left {
+            return Err(CloseReason::Goodbye);
+        }
+        if !self.limiter.allows(address.ip(), now) {
+            self.counters.strangers_locked_out += 1;
+            return Err(CloseReason::LockedOut);
+        }
+        if self.overlay.strangers() >= self.config.limits.strangers {
+            self.counters.strangers_turned_away += 1;
+            return Err(CloseReason::Full);
+        }
+        Ok(self.overlay.open(Link::new(address, false, None, now)))
+    }
+
+    /// Takes an input in. Then drain [`poll_output`](Self::poll_output).
+    pub fn handle(&mut self, input: Input, now: Time) {
+        if self.left {
+            return;
+        }
+        match input {
+            Input::Candidates(candidates) => {
+                for Candidate { address, peer } in candidates {
+                    self.book.add(address, peer, now);
+                }
+                self.pace.soon(now);
+            }
+            Input::DialFailed { link } => self.link_gone(link, CloseReason::Transport, now),
+            Input::LinkUp { link, peer, address, exporter } => self.link_up(link, peer, address, exporter, now),
+            Input::Frame { link, bytes } => self.frame(link, &bytes, now),
+            Input::Datagram { link, bytes } => self.datagram(link, bytes, now),
+            Input::LinkDown { link, reason } => self.link_gone(link, reason, now),
+            Input::LinkStats { link, rtt } => {
+                if let Some(link) = self.overlay.get_mut(link) {
+                    link.rtt = Some(rtt);
+                }
+            }
+            Input::Commit(changes) => self.commit(changes, now),
+            Input::Send { to, topic, payload } => {
+                // Whoever wants to know whether it was sent calls `send`.
+                let _ = self.send(to, topic, payload, now);
+            }
+            Input::SetProfile(profile) => {
+                self.config.profile = profile.cut();
+                self.presence_changed(now);
+            }
+            Input::SetAddresses(addresses) => {
+                self.config.addresses = addresses;
+                self.presence_changed(now);
+            }
+            Input::Leave => self.leave(),
+        }
+        self.report_world();
+    }
+
+    /// What is to be done next, until there is nothing.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Sends a frame to an end of a link. What cannot be encoded was too long and is counted: our own limits should prevent it.
+    fn say_to(&mut self, link: LinkId, frame: &Frame) {
+        match frame.encode() {
+            Some(bytes) => self.send_frame(link, bytes),
+            None => self.counters.frames_too_long += 1,
+        }
+    }
+
+    fn send_frame(&mut self, link: LinkId, bytes: Bytes) {
+        self.counters.frames_sent += 1;
+        self.counters.frame_bytes_sent += bytes.len() as u64;
+        self.outputs.push_back(Output::Frame { link, bytes });
+    }
+
+    fn report_world(&mut self) {
+        for event in self.world.take_events() {
+            self.outputs.push_back(Output::Event(Event::World(event)));
+        }
+    }
+
+    fn mesh_now(&self, now: Time) -> MeshTime {
+        self.clock.read(now)
+    }
+
+    /// The world, with what it needs of us beside it.
+    fn world(&mut self, now: Time) -> (&mut World, Surroundings<'_>) {
+        let mesh_now = self.mesh_now(now);
+        let present: &BTreeSet<PeerId> = self.roster.present();
+        (&mut self.world, Surroundings { author: &mut self.author, replicas: &self.replicas, present, now, mesh_now })
+    }
+
+    fn rtt(&self, link: LinkId) -> Duration {
+        self.overlay.get(link).and_then(|link| link.rtt).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("me", &self.me)
+            .field("mesh", &self.mesh)
+            .field("members", &self.roster.present().len())
+            .field("links", &self.overlay.neighbors().count())
+            .field("entities", &self.world.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! Where members may be found, and when to try (again).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::id::PeerId;
+use crate::time::Time;
+
+/// Most addresses remembered; beyond them the one with most failures goes first.
+const CONTACTS_MAX: usize = 4_096;
+/// Wait after the first failure; doubled by each further one.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+/// Wait after a refusal that only a user can mend.
+const REFUSED_RETRY: Duration = Duration::from_secs(30);
+
+/// The addresses known, each with its record of failures.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    contacts: BTreeMap<SocketAddr, Contact>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    peer: Option<PeerId>,
+    failures: u32,
+    next_try: Time,
+}
+
+impl Book {
+    /// Notes an address, `not_before` which it is not worth a try. What is known of it stays; who is there may be news.
+    pub(crate) fn add(&mut self, address: SocketAddr, peer: Option<PeerId>, not_before: Time) {
+        let contact = self.contacts.entry(address).or_insert(Contact { peer, failures: 0, next_try: not_before });
+        if let Some(peer) = peer
+            && contact.peer != Some(peer)
+        {
+            *contact = Contact { peer: Some(peer), failures: 0, next_try: not_before };
+        }
+        if self.contacts.len() > CONTACTS_MAX {
+            let worst = self.contacts.iter().max_by_key(|(_, contact)| contact.failures).map(|(address, _)| *address);
+            worst.map(|address| self.contacts.remove(&address));
+        }
+    }
+
+    /// Addresses due for a try, with who is said to be there; the least failed first.
+    pub(crate) fn due(&self, now: Time) -> Vec<(SocketAddr, Option<PeerId>)> {
+        let mut due: Vec<_> = self.contacts.iter().filter(|(_, contact)| contact.next_try <= now).collect();
+        due.sort_by_key(|(address, contact)| (contact.failures, **address));
+        due.into_iter().map(|(address, contact)| (*address, contact.peer)).collect()
+    }
+
+    /// A dial is under way: no other until it ends.
+    pub(crate) fn trying(&mut self, address: SocketAddr, now: Time) {
+        if let Some(contact) = self.contacts.get_mut(&address) {
+            contact.next_try = now + RETRY_MAX;
+        }
+    }
+
+    pub(crate) fn failed(&mut self, address: SocketAddr, now: Time) {
+        if let Some(contact) = self.contacts.get_mut(&address) {
+            contact.next_try = now + RETRY.saturating_mul(1 << contact.failures.min(6)).min(RETRY_MAX);
+            contact.failures += 1;
+        }
+    }
+
+    /// A user must mend something first; trying again soon helps nobody.
+    pub(crate) fn refused(&mut self, address: SocketAddr, now: Time) {
+        if let Some(contact) = self.contacts.get_mut(&address) {
+            contact.failures += 1;
+            contact.next_try = now + REFUSED_RETRY;
+        }
+    }
+
+    /// `peer` is at `address`; if that link ends, it is worth a try at once.
+    pub(crate) fn reached(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
+        self.contacts.insert(address, Contact { peer: Some(peer), failures: 0, next_try: now });
+    }
+
+    /// Nobody is to be found there ever: it is ourselves, or somebody who said goodbye.
+    pub(crate) fn remove(&mut self, address: &SocketAddr) {
+        self.contacts.remove(address);
+    }
+
+    pub(crate) fn remove_peer(&mut self, peer: &PeerId) {
+        self.contacts.retain(|_, contact| contact.peer != Some(*peer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_tried_ever_more_seldom() {
+        let (mut book, address) = (Book::default(), SocketAddr::from(([127, 0, 0, 1], 7)));
+        book.add(address, None, Time(0));
+        let mut now = Time(0);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(book.due(now), [(address, None)]);
+            book.trying(address, now);
+            assert_eq!(book.due(now), []);
+            book.failed(address, now);
+            let started = now;
+            while book.due(now).is_empty() {
+                now = now + Duration::from_millis(250);
+            }
+            waits.push(now.since(started).as_millis());
+        }
+        assert_eq!(waits[..4], [250, 500, 1_000, 2_000]);
+        assert_eq!(waits[9], 15_000);
+        book.reached(address, PeerId([1; 32]), now);
+        assert_eq!(book.due(now).len(), 1);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_its_room() {
+        let mut book = Book::default();
+        for port in 0..CONTACTS_MAX as u32 + 10 {
+            book.add(SocketAddr::from(([10, 0, (port >> 8) as u8, port as u8], 1)), None, Time(0));
+        }
+        assert!(book.contacts.len() <= CONTACTS_MAX);
+    }
+}

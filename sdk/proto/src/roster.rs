@@ -1,0 +1,205 @@
+//! Who is here: presence, failure, the mesh clock, capacity.
+//!
+//! Every member signs what it says of itself; the newest correction wins and is flooded. Alive is who is *heard*: frames that it
+//! made, over whatever way. Nobody votes. A member that all stopped hearing is gone for all within a moment; one wrongly taken for
+//! gone is back with its next frame.
+
+mod clock;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub(crate) use clock::Clock;
+
+use crate::id::{Boot, PeerId};
+use crate::node::Farewell;
+use crate::time::Time;
+use crate::wire::{Presence, Signed};
+
+/// How long a member that is gone is remembered, so that old news does not bring it back.
+const REMEMBER: Duration = Duration::from_secs(120);
+/// Most members that are gone and remembered.
+const DEPARTED_MAX: usize = 4_096;
+
+/// The other members, and those who were.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    members: BTreeMap<PeerId, Present>,
+    departed: BTreeMap<PeerId, Departed>,
+    /// The members and ourselves: kept beside, for those who only ask who is here.
+    present: BTreeSet<PeerId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Present {
+    pub(crate) presence: Presence,
+    pub(crate) signed: Signed,
+    pub(crate) heard: Time,
+}
+
+#[derive(Debug)]
+struct Departed {
+    presence: Presence,
+    signed: Signed,
+    farewell: Farewell,
+    at: Time,
+}
+
+/// What a presence told us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A new member.
+    Joined,
+    /// A member that was started anew: the old one is gone, the new one here.
+    Restarted,
+    /// A member that was taken for gone says that it is not.
+    Returned,
+    /// A known member corrects itself; `profile` where that is part of it.
+    Changed { profile: bool },
+    /// Nothing new, or no room.
+    Nothing,
+}
+
+impl Roster {
+    pub(crate) fn new(me: PeerId) -> Self {
+        Self { present: BTreeSet::from([me]), ..Self::default() }
+    }
+
+    /// All who are here, ourselves included, sorted.
+    pub(crate) fn present(&self) -> &BTreeSet<PeerId> {
+        &self.present
+    }
+
+    /// The others, sorted.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&PeerId, &Present)> {
+        self.members.iter()
+    }
+
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&Present> {
+        self.members.get(peer)
+    }
+
+    /// Whether `peer` would have its own presence beaten by what is known: to be asked before the signature is checked.
+    pub(crate) fn knows_newer(&self, peer: &PeerId, boot: Boot, seq: u32) -> bool {
+        let known = self.members.get(peer).map(|member| &member.presence);
+        let known = known.or_else(|| self.departed.get(peer).map(|departed| &departed.presence));
+        if self.departed.get(peer).is_some_and(|gone| gone.presence.boot == boot && gone.farewell == Farewell::Left) {
+            return true;
+        }
+        known.is_some_and(|known| known.boot == boot && known.seq >= seq)
+    }
+
+    /// Takes in a presence whose signature was checked. A former boot's presence cannot be told from a later one's by its number;
+    /// it is refused while the later one is here.
+    pub(crate) fn learn(&mut self, peer: PeerId, presence: Presence, signed: Signed, members_max: usize, now: Time) -> News {
+        if self.knows_newer(&peer, presence.boot, presence.seq) {
+            return News::Nothing;
+        }
+        let news = match self.members.get(&peer) {
+            Some(known) if known.presence.boot == presence.boot => {
+                News::Changed { profile: known.presence.profile() != presence.profile() }
+            }
+            Some(_) => News::Restarted,
+            None if self.present.len() >= members_max => return News::Nothing,
+            None if self.departed.get(&peer).is_some_and(|gone| gone.presence.boot == presence.boot) => News::Returned,
+            None => News::Joined,
+        };
+        let heard = match news {
+            News::Changed { .. } => self.members.get(&peer).map_or(now, |known| known.heard),
+            _ => now,
+        };
+        self.departed.remove(&peer);
+        self.present.insert(peer);
+        self.members.insert(peer, Present { presence, signed, heard });
+        news
+    }
+
+    /// A frame that `peer` made arrived. True if that brings a member back that was taken for gone.
+    pub(crate) fn heard(&mut self, peer: &PeerId, boot: Boot, now: Time) -> bool {
+        if let Some(member) = self.members.get_mut(peer) {
+            if member.presence.boot == boot {
+                member.heard = now;
+            }
+            return false;
+        }
+        if self.departed.get(peer).is_none_or(|departed| departed.presence.boot != boot || departed.farewell == Farewell::Left) {
+            return false;
+        }
+        if let Some(Departed { presence, signed, .. }) = self.departed.remove(peer) {
+            self.present.insert(*peer);
+            self.members.insert(*peer, Present { presence, signed, heard: now });
+        }
+        true
+    }
+
+    /// A member is gone. False if it was not here.
+    pub(crate) fn depart(&mut self, peer: &PeerId, farewell: Farewell, now: Time) -> bool {
+        let Some(Present { presence, signed, .. }) = self.members.remove(peer) else { return false };
+        self.present.remove(peer);
+        self.departed.insert(*peer, Departed { presence, signed, farewell, at: now });
+        if self.departed.len() > DEPARTED_MAX {
+            self.departed.pop_first();
+        }
+        true
+    }
+
+    /// Members that nobody heard for `silence`.
+    pub(crate) fn silent(&self, silence: Duration, now: Time) -> Vec<PeerId> {
+        self.members.iter().filter(|(_, member)| now.since(member.heard) >= silence).map(|(peer, _)| *peer).collect()
+    }
+
+    /// We ourselves were not listening for `absence`: that is nobody else's silence.
+    pub(crate) fn forgive(&mut self, absence: Duration) {
+        for member in self.members.values_mut() {
+            member.heard = member.heard + absence;
+        }
+    }
+
+    /// Forgets those who have been gone for long, and says who they were.
+    pub(crate) fn forget_old(&mut self, now: Time) -> Vec<PeerId> {
+        self.departed.extract_if(.., |_, departed| now.since(departed.at) >= REMEMBER).map(|(peer, _)| peer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profile;
+    use crate::id::{Identity, MeshId};
+
+    fn learn(roster: &mut Roster, boot: u32, seq: u32, name: &str, now: Time) -> (PeerId, News) {
+        let identity = Identity::from_seed([1; 32]);
+        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, 0);
+        let signed = presence.sign(&identity, &MeshId::from_name("test")).unwrap();
+        (identity.peer_id(), roster.learn(identity.peer_id(), presence, signed, 10, now))
+    }
+
+    #[test]
+    fn old_news_brings_nobody_back_but_a_frame_does() {
+        let mut roster = Roster::new(PeerId([0; 32]));
+        let (peer, news) = learn(&mut roster, 1, 1, "ann", Time(0));
+        assert_eq!(news, News::Joined);
+        assert_eq!(learn(&mut roster, 1, 2, "ann", Time(0)).1, News::Changed { profile: false });
+        assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(0)).1, News::Changed { profile: true });
+        let silence = Duration::from_secs(1);
+        assert_eq!(roster.silent(silence, Time(999_999)), []);
+        assert_eq!(roster.silent(silence, Time(1_000_000)), [peer]);
+        assert!(roster.depart(&peer, Farewell::Lost, Time(1_000_000)));
+        assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(1_000_001)).1, News::Nothing);
+        assert!(roster.heard(&peer, Boot(1), Time(1_000_002)));
+        assert!(roster.present().contains(&peer));
+        roster.depart(&peer, Farewell::Lost, Time(1_000_003));
+        assert_eq!(learn(&mut roster, 1, 4, "Ann", Time(1_000_004)).1, News::Returned);
+    }
+
+    #[test]
+    fn who_said_goodbye_comes_back_only_by_starting_anew() {
+        let mut roster = Roster::new(PeerId([0; 32]));
+        let (peer, _) = learn(&mut roster, 1, 1, "ann", Time(0));
+        roster.depart(&peer, Farewell::Left, Time(1));
+        assert!(!roster.heard(&peer, Boot(1), Time(2)));
+        assert_eq!(learn(&mut roster, 1, 2, "ann", Time(2)).1, News::Nothing);
+        assert_eq!(learn(&mut roster, 2, 1, "ann", Time(3)).1, News::Joined);
+        assert_eq!(learn(&mut roster, 3, 1, "ann", Time(4)).1, News::Restarted);
+    }
+}

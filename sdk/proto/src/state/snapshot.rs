@@ -1,0 +1,64 @@
+//! One origin's world at one tick, and the records that it is made of.
+
+use std::sync::Arc;
+
+use super::{KindId, Orphan, Value};
+use crate::id::{EntityId, Tick};
+use crate::time::MeshTime;
+
+/// An entity as its owner has it. Shared between the snapshots in which it did not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) entity: EntityId,
+    /// Counts the entity's changes of owner.
+    pub(crate) number: u32,
+    pub(crate) orphan: Orphan,
+    /// Sorted by kind.
+    components: Vec<(KindId, Value)>,
+}
+
+impl Record {
+    pub(crate) fn new(entity: EntityId, number: u32, orphan: Orphan) -> Self {
+        Self { entity, number, orphan, components: Vec::new() }
+    }
+
+    pub(crate) fn components(&self) -> &[(KindId, Value)] {
+        &self.components
+    }
+
+    pub(crate) fn get(&self, kind: KindId) -> Option<&Value> {
+        self.slot(kind).ok().map(|index| &self.components[index].1)
+    }
+
+    pub(crate) fn set(&mut self, kind: KindId, value: Value) {
+        match self.slot(kind) {
+            Ok(index) => self.components[index].1 = value,
+            Err(index) => self.components.insert(index, (kind, value)),
+        }
+    }
+
+    pub(crate) fn unset(&mut self, kind: KindId) {
+        if let Ok(index) = self.slot(kind) {
+            self.components.remove(index);
+        }
+    }
+
+    fn slot(&self, kind: KindId) -> Result<usize, usize> {
+        self.components.binary_search_by_key(&kind, |(kind, _)| *kind)
+    }
+}
+
+/// Everything that one origin owns, at the end of one of its ticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) tick: Tick,
+    pub(crate) at: MeshTime,
+    /// Sorted by entity.
+    pub(crate) records: Vec<Arc<Record>>,
+}
+
+impl Snapshot {
+    pub(crate) fn get(&self, entity: &EntityId) -> Option<&Arc<Record>> {
+        self.records.binary_search_by_key(entity, |record| record.entity).ok().map(|index| &self.records[index])
+    }
+}

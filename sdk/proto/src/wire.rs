@@ -1,0 +1,50 @@
+//! What crosses a link: frames on its stream, datagrams beside it, their version and their limits.
+//!
+//! A **frame** is reliable and in order: the admission handshake, presence, messages, digests, keyframes. It is one version
+//! byte and a [`codec`]-encoded [`Frame`]. A **datagram** may be lost: it is one [`Packet`], a tick of an origin's state, which
+//! relays pass on as it is. Every decoder here is total: any bytes give a value or an error, and memory stays within the limits below.
+
+pub(crate) mod bits;
+pub mod codec;
+mod frame;
+mod packet;
+
+pub use frame::decode_frame as fuzz_frame;
+pub(crate) use frame::{
+    ADDRESSES_MAX, Adoption, Body, DigestEntry, Frame, Holding, Keyframe, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
+    Referral, Signed, Verdict, Welcome,
+};
+pub use packet::decode_packet as fuzz_packet;
+pub(crate) use packet::{PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+
+/// What two ends must agree on before anything else; the first byte of every frame and datagram.
+pub const WIRE_VERSION: u8 = 1;
+
+/// The protocol as TLS names it (RFC 7301).
+pub const ALPN: &[u8] = b"peerflock/1";
+
+/// Longest frame from a stranger, in bytes.
+pub const ADMISSION_FRAME_BYTES_MAX: usize = 512;
+
+/// Longest frame from a member, in bytes: a message of the largest size and what is around it.
+pub const FRAME_BYTES_MAX: usize = 80 * 1024;
+
+/// Longest datagram, in bytes: what quinn leaves of a path MTU pinned at 1,200.
+pub const DATAGRAM_BYTES_MAX: usize = 1_162;
+
+/// Why bytes from the wire meant nothing. Nothing changed; the sender is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Another version of the protocol; update the older side.
+    #[error("wire version {0}, where {WIRE_VERSION} was expected")]
+    Version(u8),
+    /// Longer than anything of its sort may be.
+    #[error("longer than the limit of {0} bytes")]
+    TooLong(usize),
+    /// It ends too early, or says what cannot be.
+    #[error("malformed")]
+    Malformed,
+    /// It goes on after its end.
+    #[error("trailing bytes")]
+    Trailing,
+}

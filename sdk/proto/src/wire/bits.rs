@@ -1,0 +1,200 @@
+//! Bit streams for state: written least significant bit first, read back by a reader that never runs past its end.
+
+use super::DecodeError;
+
+/// Collects bits into bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BitWriter {
+    bytes: Vec<u8>,
+    /// Bits used in the last byte, 1 to 8; 0 when there is none.
+    used: u32,
+}
+
+/// A place in a [`BitWriter`] to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    bytes: usize,
+    used: u32,
+    last: u8,
+}
+
+impl BitWriter {
+    /// The low `count` bits of `value`.
+    pub(crate) fn bits(&mut self, value: u64, count: u32) {
+        for bit in 0..count {
+            self.bit(value >> bit & 1 == 1);
+        }
+    }
+
+    pub(crate) fn bit(&mut self, bit: bool) {
+        if self.used == 0 || self.used == 8 {
+            self.bytes.push(0);
+            self.used = 0;
+        }
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << self.used;
+        }
+        self.used += 1;
+    }
+
+    /// An unsigned number, small ones short (Elias gamma of `value + 1`): 0 costs one bit.
+    pub(crate) fn unsigned(&mut self, value: u32) {
+        let value = u64::from(value) + 1;
+        let width = 64 - value.leading_zeros();
+        for _ in 1..width {
+            self.bit(false);
+        }
+        self.bit(true);
+        self.bits(value, width - 1);
+    }
+
+    /// A signed number, those near zero short.
+    pub(crate) fn signed(&mut self, value: i32) {
+        self.unsigned(((value << 1) ^ (value >> 31)) as u32);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.bits(u64::from(*byte), 8);
+        }
+    }
+
+    /// Bytes so far, the last one begun counted whole.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), used: self.used, last: self.bytes.last().copied().unwrap_or(0) }
+    }
+
+    /// Forgets everything written since `mark`.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.used = mark.used;
+        if let Some(last) = self.bytes.last_mut() {
+            *last = mark.last;
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Reads what a [`BitWriter`] wrote.
+#[derive(Debug)]
+pub(crate) struct BitReader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> BitReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    pub(crate) fn bit(&mut self) -> Result<bool, DecodeError> {
+        let byte = self.bytes.get(self.position / 8).ok_or(DecodeError::Malformed)?;
+        let bit = byte >> (self.position % 8) & 1 == 1;
+        self.position += 1;
+        Ok(bit)
+    }
+
+    pub(crate) fn bits(&mut self, count: u32) -> Result<u64, DecodeError> {
+        let mut value = 0;
+        for bit in 0..count {
+            value |= u64::from(self.bit()?) << bit;
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn unsigned(&mut self) -> Result<u32, DecodeError> {
+        let mut width = 0;
+        while !self.bit()? {
+            width += 1;
+            if width > 32 {
+                return Err(DecodeError::Malformed);
+            }
+        }
+        let value = (1_u64 << width | self.bits(width)?) - 1;
+        u32::try_from(value).map_err(|_| DecodeError::Malformed)
+    }
+
+    /// An unsigned number that must be less than `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> Result<usize, DecodeError> {
+        let value = self.unsigned()? as usize;
+        if value < limit { Ok(value) } else { Err(DecodeError::Malformed) }
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i32, DecodeError> {
+        let value = self.unsigned()?;
+        Ok((value >> 1) as i32 ^ -((value & 1) as i32))
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<Vec<u8>, DecodeError> {
+        // What is not there is not allocated.
+        if count > self.bytes.len() - self.position / 8 {
+            return Err(DecodeError::Malformed);
+        }
+        (0..count).map(|_| self.bits(8).map(|byte| byte as u8)).collect()
+    }
+
+    /// The whole bytes after the one that was read last.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.bytes.get(self.position.div_ceil(8)..).unwrap_or_default()
+    }
+
+    /// All read, but for the padding of the last byte.
+    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+        if self.position.div_ceil(8) == self.bytes.len() { Ok(()) } else { Err(DecodeError::Trailing) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_survive(numbers in prop::collection::vec((any::<u32>(), any::<i32>(), any::<bool>()), 0..20)) {
+            let mut writer = BitWriter::default();
+            for (unsigned, signed, bit) in &numbers {
+                writer.unsigned(*unsigned);
+                writer.signed(*signed);
+                writer.bit(*bit);
+            }
+            let bytes = writer.finish();
+            let mut reader = BitReader::new(&bytes);
+            for (unsigned, signed, bit) in numbers {
+                prop_assert_eq!(reader.unsigned(), Ok(unsigned));
+                prop_assert_eq!(reader.signed(), Ok(signed));
+                prop_assert_eq!(reader.bit(), Ok(bit));
+            }
+            prop_assert_eq!(reader.finish(), Ok(()));
+        }
+
+        #[test]
+        fn a_rewound_writer_has_forgotten(kept in any::<u32>(), dropped in any::<u32>(), after in any::<u32>()) {
+            let mut writer = BitWriter::default();
+            writer.unsigned(kept);
+            let mark = writer.mark();
+            writer.unsigned(dropped);
+            writer.rewind(mark);
+            writer.unsigned(after);
+            let bytes = writer.finish();
+            let mut reader = BitReader::new(&bytes);
+            prop_assert_eq!((reader.unsigned(), reader.unsigned()), (Ok(kept), Ok(after)));
+            prop_assert_eq!(reader.finish(), Ok(()));
+        }
+
+        #[test]
+        fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let mut reader = BitReader::new(&bytes);
+            while reader.unsigned().is_ok() {}
+            prop_assert!(reader.bytes(usize::MAX).is_err());
+        }
+    }
+}

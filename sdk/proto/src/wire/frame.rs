@@ -1,0 +1,368 @@
+//! Frames: what members and strangers say on a link's stream.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{DecodeError, FRAME_BYTES_MAX, WIRE_VERSION, codec};
+use crate::config::Profile;
+use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
+use crate::time::MeshTime;
+
+/// Most addresses one peer announces.
+pub(crate) const ADDRESSES_MAX: usize = 8;
+/// Most neighbors one peer announces; more than any sensible limit.
+pub(crate) const NEIGHBORS_MAX: usize = 256;
+/// Most members named to one who is turned away or welcomed.
+pub(crate) const REFERRALS_MAX: usize = 6;
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Frame {
+    /// Dialer: my half of the key exchange.
+    Hello { share: Bytes },
+    /// Accepter: mine.
+    Share { share: Bytes },
+    /// Dialer: I know the password. How many links I hold, and what I replicate.
+    Confirm { tag: [u8; 32], links: u16, registry: [u8; 16] },
+    /// Accepter: I know it too, and this is my verdict.
+    Welcome(Welcome),
+    /// Others to link to.
+    Refer(Vec<Referral>),
+    /// Flooded, the newest of each author wins: what a member says of itself.
+    Presence(Signed),
+    /// Flooded once: what a member says to others.
+    Message(Message),
+    /// Routed back to the author of messages to one: they arrived.
+    Receipt(Signed),
+    /// Messages the sender of this frame has, where that changed since its last digest.
+    Digest(Vec<DigestEntry>),
+    /// Send me that author's messages after `upto`.
+    Pull(DigestEntry),
+    /// That author's messages up to `upto` are no longer kept here.
+    Gone(DigestEntry),
+    /// Do not pass that origin's packets and messages on to me: I have them from elsewhere.
+    Prune { origin: PeerId },
+    /// Pass them on to me again.
+    Graft { origin: PeerId },
+    /// Entities whose owner is not their spawner, and entities that are gone for good.
+    Holdings(Vec<Holding>),
+    /// Send me that origin's world, at `tick` if you have it, else the newest you have.
+    WantKeyframe { origin: PeerId, tick: Tick },
+    /// An origin's whole world at one tick, a part of it.
+    Keyframe(Keyframe),
+}
+
+/// The verdict over a dialer that proved the password, and what it needs to know as a member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) tag: [u8; 32],
+    pub(crate) verdict: Verdict,
+    pub(crate) mesh_time: MeshTime,
+    /// Where the dialer seems to be, seen from here.
+    pub(crate) observed: SocketAddr,
+    /// Others to try.
+    pub(crate) referrals: Vec<Referral>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    Admitted,
+    Full,
+    MeshFull,
+    Duplicate,
+    Registry,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Referral {
+    pub(crate) address: SocketAddr,
+    pub(crate) peer: PeerId,
+}
+
+/// What a member says of itself; `seq` counts its corrections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Presence {
+    pub(crate) boot: Boot,
+    pub(crate) seq: u32,
+    name: String,
+    data: Bytes,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) neighbors: Vec<PeerId>,
+    /// Links it may still accept.
+    pub(crate) free: u16,
+    /// Messages it has sent to everyone so far: who learns of it by this presence hears those after.
+    pub(crate) messages: u64,
+}
+
+impl Presence {
+    pub(crate) fn new(
+        boot: Boot,
+        seq: u32,
+        profile: Profile,
+        addresses: &[SocketAddr],
+        mut neighbors: Vec<PeerId>,
+        free: usize,
+        messages: u64,
+    ) -> Self {
+        let Profile { name, data } = profile.cut();
+        let addresses = addresses.iter().take(ADDRESSES_MAX).copied().collect();
+        neighbors.truncate(NEIGHBORS_MAX);
+        neighbors.sort_unstable();
+        Self { boot, seq, name, data, addresses, neighbors, free: u16::try_from(free).unwrap_or(u16::MAX), messages }
+    }
+
+    /// The presence that `signed` holds, if its author signed it and it keeps the limits.
+    pub(crate) fn open(signed: &Signed, mesh: &MeshId) -> Option<Self> {
+        let presence: Self = signed.open(mesh, "presence")?;
+        let fits = presence.addresses.len() <= ADDRESSES_MAX
+            && presence.neighbors.len() <= NEIGHBORS_MAX
+            && presence.name.len() <= Profile::NAME_BYTES_MAX
+            && presence.data.len() <= Profile::DATA_BYTES_MAX
+            && presence.neighbors.is_sorted();
+        fits.then_some(presence)
+    }
+
+    pub(crate) fn sign(&self, identity: &Identity, mesh: &MeshId) -> Option<Signed> {
+        Signed::new(identity, mesh, "presence", self)
+    }
+
+    pub(crate) fn profile(&self) -> Profile {
+        Profile { name: self.name.clone(), data: self.data.clone() }
+    }
+
+    pub(crate) fn is_linked_to(&self, peer: &PeerId) -> bool {
+        self.neighbors.binary_search(peer).is_ok()
+    }
+}
+
+/// A message on its way: a header that its author signed, and the body that the header's hash covers.
+///
+/// Where a filter keeps the body back, the header travels on alone, so that nobody waits for what will not come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) header: Signed,
+    /// Links travelled so far. Not signed: it changes on the way; the limit is.
+    pub(crate) hops: u8,
+    pub(crate) body: Option<Bytes>,
+}
+
+/// The signed part of a [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) boot: Boot,
+    pub(crate) lane: Lane,
+    /// Counts from 1 in each lane.
+    pub(crate) seq: u64,
+    pub(crate) hop_limit: u8,
+    pub(crate) body_hash: [u8; 32],
+}
+
+/// For whom a message is; each lane counts its own messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Lane {
+    /// For all members: kept, repaired, in order.
+    Everyone,
+    /// For members within the hop limit: once, in whatever order.
+    Near,
+    /// For one member: repeated until it says that it has it, in order.
+    One(PeerId),
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Body {
+    /// For the application.
+    App { topic: u16, payload: Bytes },
+    /// The author gives an entity away. `record` is the entity as it was, encoded like a keyframe of one.
+    Transfer { entity: EntityId, number: u32, to: PeerId, record: Bytes },
+    /// The author takes over entities of a member that is gone.
+    Adopt(Vec<Adoption>),
+    /// The author leaves.
+    Farewell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Adoption {
+    pub(crate) entity: EntityId,
+    pub(crate) number: u32,
+}
+
+/// Messages to one arrived, all up to `upto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    /// Whose messages.
+    pub(crate) to: PeerId,
+    pub(crate) boot: Boot,
+    pub(crate) upto: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DigestEntry {
+    pub(crate) origin: PeerId,
+    pub(crate) boot: Boot,
+    pub(crate) upto: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    pub(crate) entity: EntityId,
+    pub(crate) number: u32,
+    /// None: gone for good.
+    pub(crate) owner: Option<PeerId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Keyframe {
+    pub(crate) origin: PeerId,
+    pub(crate) boot: Boot,
+    pub(crate) tick: Tick,
+    pub(crate) at: MeshTime,
+    pub(crate) part: u16,
+    pub(crate) parts: u16,
+    pub(crate) body: Bytes,
+}
+
+/// A value and its author's signature over it, kept as the bytes that were signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Signed {
+    pub(crate) author: PeerId,
+    bytes: Bytes,
+    signature: Signature,
+}
+
+impl Signed {
+    /// None if the value is too long to encode.
+    pub(crate) fn new<T: Serialize>(identity: &Identity, mesh: &MeshId, what: &str, value: &T) -> Option<Self> {
+        let bytes = codec::encode(value).ok()?;
+        let signature = identity.sign(&Self::covered(mesh, what, &bytes));
+        Some(Self { author: identity.peer_id(), bytes, signature })
+    }
+
+    /// The value, if it is one and its author signed it as `what` for this mesh.
+    pub(crate) fn open<T: serde::de::DeserializeOwned>(&self, mesh: &MeshId, what: &str) -> Option<T> {
+        if !self.author.verifies(&Self::covered(mesh, what, &self.bytes), &self.signature) {
+            return None;
+        }
+        codec::decode(&self.bytes).ok()
+    }
+
+    /// The value without asking who made it: for what we checked or made ourselves before.
+    pub(crate) fn peek<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        codec::decode(&self.bytes).ok()
+    }
+
+    fn covered(mesh: &MeshId, what: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut covered = Vec::with_capacity(64 + bytes.len());
+        covered.extend_from_slice(b"peerflock 1 ");
+        covered.extend_from_slice(what.as_bytes());
+        covered.push(0);
+        covered.extend_from_slice(&mesh.0);
+        covered.extend_from_slice(bytes);
+        covered
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_chunks::<32>().0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let halves = Vec::<[u8; 32]>::deserialize(deserializer)?;
+        let bytes = halves.as_flattened();
+        bytes.try_into().map(Self).map_err(|_| serde::de::Error::invalid_length(bytes.len(), &"64 bytes"))
+    }
+}
+
+impl Frame {
+    /// The frame as it goes on the stream; None if it is too long to go there.
+    pub(crate) fn encode(&self) -> Option<Bytes> {
+        let body = codec::encode(self).ok()?;
+        let mut bytes = BytesMut::with_capacity(1 + body.len());
+        bytes.put_u8(WIRE_VERSION);
+        bytes.put(body);
+        (bytes.len() <= FRAME_BYTES_MAX).then(|| bytes.freeze())
+    }
+
+    /// The frame that `bytes` are, if they are at most `bytes_max` long.
+    pub(crate) fn decode(bytes: &[u8], bytes_max: usize) -> Result<Self, DecodeError> {
+        if bytes.len() > bytes_max {
+            return Err(DecodeError::TooLong(bytes_max));
+        }
+        match bytes.split_first() {
+            Some((&WIRE_VERSION, body)) => codec::decode(body),
+            Some((version, _)) => Err(DecodeError::Version(*version)),
+            None => Err(DecodeError::Malformed),
+        }
+    }
+}
+
+/// Decodes a frame and forgets it: the way in for fuzzers.
+pub fn decode_frame(bytes: &[u8]) -> Result<(), DecodeError> {
+    Frame::decode(bytes, FRAME_BYTES_MAX).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mesh() -> MeshId {
+        MeshId::from_name("test")
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let frame = Frame::Pull(DigestEntry { origin: PeerId([9; 32]), boot: Boot(300), upto: 5 });
+        let mut expected = vec![WIRE_VERSION, 9];
+        expected.extend([9; 32]);
+        expected.extend([251, 44, 1, 5]);
+        assert_eq!(frame.encode().unwrap()[..], expected);
+        assert_eq!(Frame::decode(&expected, FRAME_BYTES_MAX), Ok(frame));
+    }
+
+    #[test]
+    fn a_signature_covers_author_mesh_sort_and_bytes() {
+        let (identity, other) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        let signed = Signed::new(&identity, &mesh(), "receipt", &7_u64).unwrap();
+        assert_eq!(signed.open::<u64>(&mesh(), "receipt"), Some(7));
+        assert_eq!(signed.open::<u64>(&mesh(), "presence"), None);
+        assert_eq!(signed.open::<u64>(&MeshId::from_name("other"), "receipt"), None);
+        let forged = Signed { author: other.peer_id(), ..signed.clone() };
+        assert_eq!(forged.open::<u64>(&mesh(), "receipt"), None);
+        let altered = Signed { bytes: Bytes::from_static(&[8]), ..signed };
+        assert_eq!(altered.open::<u64>(&mesh(), "receipt"), None);
+    }
+
+    #[test]
+    fn a_presence_beyond_its_limits_is_refused() {
+        let identity = Identity::from_seed([1; 32]);
+        let mut presence = Presence::new(Boot(1), 1, Profile::named("ann"), &[], vec![], 3, 0);
+        assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_some());
+        presence.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); ADDRESSES_MAX + 1];
+        assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_none());
+    }
+
+    #[test]
+    fn another_version_says_so() {
+        assert_eq!(Frame::decode(&[WIRE_VERSION + 1, 0], 512), Err(DecodeError::Version(WIRE_VERSION + 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(first) = bytes.first_mut() {
+                *first = WIRE_VERSION;
+            }
+            if let Ok(frame) = Frame::decode(&bytes, FRAME_BYTES_MAX) {
+                let again = frame.encode().expect("what was decoded is short enough");
+                prop_assert_eq!(Frame::decode(&again, FRAME_BYTES_MAX), Ok(frame));
+            }
+        }
+    }
+}
