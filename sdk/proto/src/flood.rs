@@ -67,10 +67,20 @@ impl Flood {
             known.parent = Some(link);
             return Arrival::First;
         }
-        if direct || known.parent == Some(link) || !self.lazy.insert((link, origin)) {
-            return Arrival::Duplicate;
+        if self.is_redundant(origin, link, direct) { Arrival::Redundant } else { Arrival::Duplicate }
+    }
+
+    /// Whether a second copy came by a way that the origin's tree can do without. True once: then ask that neighbor to leave it out.
+    pub(crate) fn is_redundant(&mut self, origin: PeerId, link: LinkId, direct: bool) -> bool {
+        let parent = self.origins.get(&origin).and_then(|known| known.parent);
+        !direct && parent.is_some_and(|parent| parent != link) && self.lazy.insert((link, origin))
+    }
+
+    /// A message of the origin's came: it is not silent, whatever its frames do.
+    pub(crate) fn heard(&mut self, origin: &PeerId, now: Time) {
+        if let Some(known) = self.origins.get_mut(origin) {
+            known.heard = now;
         }
-        Arrival::Redundant
     }
 
     /// Whether an origin's frames are to go over `link`.

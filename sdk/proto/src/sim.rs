@@ -359,8 +359,8 @@ impl Sim {
         self.cut.contains(&(one.min(other), one.max(other)))
     }
 
-    /// The pair's own latency: from the seed and the two indices alone, so that the order of calls does not matter.
-    fn latency(&self, one: usize, other: usize) -> Duration {
+    /// The one-way latency between two nodes: from the seed and the two indices alone, so that the order of calls does not matter.
+    pub fn latency(&self, one: usize, other: usize) -> Duration {
         let pair = ((one.min(other) as u64) << 32) | one.max(other) as u64;
         let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed ^ pair.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         between(self.options.latency.0, self.options.latency.1, rng.next_u32())

@@ -411,6 +411,10 @@ impl Node {
         let near = note.lane == Lane::Near;
         if !private && !self.broadcast.is_new(&author, note.boot, note.seq, near) {
             self.counters.messages_duplicate += 1;
+            let direct = self.overlay.get(link).is_some_and(|held| held.peer == Some(author));
+            if self.flood.is_redundant(author, link, direct) {
+                self.say_to(link, &Frame::Prune { origin: author });
+            }
             return;
         }
         let intact = message.body.as_ref().is_none_or(|body| *blake3::hash(body).as_bytes() == note.body_hash);
@@ -434,6 +438,7 @@ impl Node {
         match self.broadcast.take(&author, note.seq, near, message.clone()) {
             Taken::New(ready) => {
                 self.counters.messages_first += 1;
+                self.flood.heard(&author, now);
                 if message.hops < note.hop_limit {
                     let onward = Message { hops: message.hops + 1, ..self.filtered(author, message) };
                     self.forward_message(author, Some(link), onward);

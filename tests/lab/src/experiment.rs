@@ -1,0 +1,23 @@
+//! The experiments, one file each, and how they fail.
+
+pub(crate) mod flood;
+pub(crate) mod game;
+
+use std::path::PathBuf;
+
+/// Why an experiment has no figures. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("cannot start {program}: {source}; run the lab through `cargo lab`, inside the project")]
+    Start { program: String, source: std::io::Error },
+    #[error("{program} ended with {status}; run it alone to see why")]
+    Ended { program: String, status: std::process::ExitStatus },
+    #[error("cannot read the report {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}: {source}; choose another place")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("the report {path} is no JSON object: {source}")]
+    Parse { path: PathBuf, source: serde_json::Error },
+    #[error("{0}; nothing was measured, try again or with other options")]
+    Unmet(String),
+}
