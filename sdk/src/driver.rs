@@ -1,0 +1,276 @@
+//! The driver: one task that carries out what the node wants done, and tells it what happened.
+//!
+//! The node decides everything and does nothing; the links do everything and decide nothing. The driver goes between them:
+//! it takes what links report, lets timers fire, then drains the node's outputs. It never waits for anything but its next
+//! input, and knows no clock but tokio's, so that a whole mesh runs in virtual time under a paused one.
+
+pub(crate) mod mailbox;
+mod shared;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use peerflock_proto::{CloseReason, Event, Input, LinkId, Output};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, canonical};
+use shared::lock;
+pub(crate) use shared::{Shared, Standing};
+
+/// Reports that may wait for the driver. When it is behind, links read no further, and QUIC tells the other ends.
+pub(crate) const LINK_EVENTS_MAX: usize = 256;
+/// How often links are measured.
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
+/// The shortest wait for a timer: tokio's own grain.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// How long leaving waits for the others to hear the goodbye.
+const GOODBYE_DEADLINE: Duration = Duration::from_millis(1_500);
+/// How long the socket stays open after that for the last packets.
+const SHUT_DEADLINE: Duration = Duration::from_millis(250);
+
+/// Drives one node until its mesh is left.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    endpoint: LinkEndpoint,
+    link_events: mpsc::Receiver<LinkEvent>,
+    slots: BTreeMap<LinkId, Slot>,
+    /// The tasks of all links.
+    tasks: JoinSet<()>,
+    /// Resolvers and whatever else ends by itself once the mesh is to be left.
+    helpers: JoinSet<()>,
+    /// Who waits for the node to have seen a frame.
+    handled: Vec<oneshot::Sender<()>>,
+    measure_at: Instant,
+}
+
+/// A link as the driver knows it.
+#[derive(Debug)]
+enum Slot {
+    /// Being dialed or accepted.
+    Pending(AbortHandle),
+    Open(LinkHandle),
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        endpoint: LinkEndpoint,
+        link_events: mpsc::Receiver<LinkEvent>,
+        helpers: JoinSet<()>,
+    ) -> Self {
+        Self {
+            shared,
+            endpoint,
+            link_events,
+            slots: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            helpers,
+            handled: Vec::new(),
+            measure_at: Instant::now() + MEASURE_EVERY,
+        }
+    }
+
+    /// Runs until the mesh is left.
+    pub(crate) async fn run(mut self) {
+        let shared = self.shared.clone();
+        let doorkeeper = tokio::spawn(self.endpoint.doorkeeper());
+        // Timers and outputs come before every wait, so a flood of reports delays neither.
+        while !*shared.leaving.borrow() {
+            self.measure_if_due();
+            let next_timer = self.settle();
+            tokio::select! {
+                biased;
+                () = shared.left() => {}
+                event = self.link_events.recv() => self.take_in(event),
+                () = shared.wake.notified() => {}
+                _ = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                () = sleep_until(next_timer) => {}
+            }
+        }
+        doorkeeper.abort();
+        self.leave().await;
+    }
+
+    /// Takes in what waits, as much as one batch may hold.
+    fn take_in(&mut self, first: Option<LinkEvent>) {
+        let Some(first) = first else { return };
+        self.on_link(first);
+        for _ in 1..LINK_EVENTS_MAX {
+            let Ok(next) = self.link_events.try_recv() else { return };
+            self.on_link(next);
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        let input = match event {
+            LinkEvent::Knock { incoming } => return self.on_knock(*incoming),
+            LinkEvent::Up { link, peer, address, exporter, handle } => {
+                let Some(slot) = self.slots.get_mut(&link) else {
+                    return handle.close(CloseReason::Goodbye);
+                };
+                *slot = Slot::Open(handle);
+                Input::LinkUp { link, peer, address, exporter }
+            }
+            LinkEvent::DialFailed { link } => {
+                if self.slots.remove(&link).is_none() {
+                    return;
+                }
+                Input::DialFailed { link }
+            }
+            LinkEvent::Frame { link, bytes, handled } => {
+                self.handled.extend(handled);
+                if !self.slots.contains_key(&link) {
+                    return;
+                }
+                Input::Frame { link, bytes }
+            }
+            LinkEvent::Datagram { link, bytes } => {
+                if !self.slots.contains_key(&link) {
+                    return;
+                }
+                Input::Datagram { link, bytes }
+            }
+            LinkEvent::Down { link, reason } => {
+                if self.slots.remove(&link).is_none() {
+                    return;
+                }
+                Input::LinkDown { link, reason }
+            }
+        };
+        self.shared.node(|node, now| node.handle(input, now));
+    }
+
+    fn on_knock(&mut self, incoming: quinn::Incoming) {
+        let address = canonical(incoming.remote_address());
+        match self.shared.node(|node, now| node.accept(address, now)) {
+            Ok(link) => {
+                let task = self.tasks.spawn(self.endpoint.accept(link, incoming));
+                self.slots.insert(link, Slot::Pending(task));
+            }
+            Err(reason) => {
+                tracing::debug!(%address, %reason, "a stranger was turned away");
+                incoming.ignore();
+            }
+        }
+    }
+
+    /// Lets due timers fire and carries out all that the node wants done. Returns when to come back at the latest.
+    fn settle(&mut self) -> Instant {
+        loop {
+            let (outputs, timer) = self.shared.node(|node, now| {
+                if node.poll_timeout().is_some_and(|due| due <= now) {
+                    node.handle_timeout(now);
+                }
+                let outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+                (outputs, node.poll_timeout())
+            });
+            if outputs.is_empty() {
+                for handled in self.handled.drain(..) {
+                    // A link that ended meanwhile does not wait any more.
+                    _ = handled.send(());
+                }
+                let timer =
+                    timer.and_then(|due| self.shared.instant(due)).map_or(self.measure_at, |due| due.min(self.measure_at));
+                return timer.max(Instant::now() + SLEEP_MIN);
+            }
+            outputs.into_iter().for_each(|output| self.carry_out(output));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Dial { link, address, expect } => {
+                let task = self.tasks.spawn(self.endpoint.dial(link, address, expect));
+                self.slots.insert(link, Slot::Pending(task));
+            }
+            Output::Frame { link, bytes } => {
+                let Some(Slot::Open(handle)) = self.slots.get(&link) else { return };
+                if handle.send_frame(bytes).is_err() {
+                    let reason = CloseReason::TooSlow;
+                    handle.abort(reason);
+                    self.slots.remove(&link);
+                    self.shared.node(|node, now| node.handle(Input::LinkDown { link, reason }, now));
+                }
+            }
+            Output::Datagram { link, bytes } => {
+                let Some(Slot::Open(handle)) = self.slots.get(&link) else { return };
+                if !handle.send_datagram(bytes) {
+                    self.shared.datagrams_unsent.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Output::Admitted { link } => {
+                if let Some(Slot::Open(handle)) = self.slots.get(&link) {
+                    handle.admit();
+                }
+            }
+            Output::Close { link, reason } => match self.slots.remove(&link) {
+                Some(Slot::Open(handle)) => handle.close(reason),
+                Some(Slot::Pending(task)) => task.abort(),
+                None => {}
+            },
+            Output::Event(event) => {
+                match &event {
+                    Event::Joined => self.shared.note_joined(),
+                    Event::Refused { address, reason } => self.shared.note_refusal(*address, *reason),
+                    _ => {}
+                }
+                self.shared.mailbox.push(event);
+            }
+        }
+    }
+
+    fn measure_if_due(&mut self) {
+        if Instant::now() < self.measure_at {
+            return;
+        }
+        self.measure_at = Instant::now() + MEASURE_EVERY;
+        let mut traffic = lock(&self.shared.traffic);
+        traffic.retain(|link, _| self.slots.contains_key(link));
+        let mut rtts = Vec::new();
+        for (&link, slot) in &self.slots {
+            let Slot::Open(handle) = slot else { continue };
+            traffic.entry(link).or_default().measure(&handle.stats(), handle.address(), MEASURE_EVERY);
+            rtts.push((link, handle.rtt()));
+        }
+        drop(traffic);
+        self.shared.node(|node, now| {
+            for (link, rtt) in rtts {
+                node.handle(Input::LinkStats { link, rtt }, now);
+            }
+        });
+    }
+
+    /// Says goodbye, waits until it is heard or can no longer be, and closes everything.
+    async fn leave(mut self) {
+        let deadline = Instant::now() + GOODBYE_DEADLINE;
+        self.shared.node(|node, now| node.handle(Input::Leave, now));
+        self.settle();
+        // From here on nobody listens to the links; they only finish what they were told.
+        self.link_events.close();
+        for slot in std::mem::take(&mut self.slots).into_values() {
+            match slot {
+                Slot::Pending(task) => task.abort(),
+                Slot::Open(handle) => handle.close(CloseReason::Goodbye),
+            }
+        }
+        for tasks in [&mut self.tasks, &mut self.helpers] {
+            while let Ok(Some(_)) = timeout_at(deadline, tasks.join_next()).await {}
+        }
+        self.endpoint.shut(SHUT_DEADLINE).await;
+        self.shared.mailbox.close();
+        self.shared.closed.send_replace(true);
+    }
+}
+
+impl Drop for Driver {
+    /// A driver that is dropped on the way, with its runtime, leaves nobody waiting.
+    fn drop(&mut self) {
+        self.shared.mailbox.close();
+        self.shared.closed.send_replace(true);
+    }
+}

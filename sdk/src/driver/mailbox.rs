@@ -1,0 +1,371 @@
+//! What happened and waits for the game to look: bounded, however seldom the game looks.
+//!
+//! Values of the world replace older ones that still wait, per entity and component, so what waits is bounded by the world
+//! itself. Everything else (who came and went, what was said) has a budget in bytes, and past it the oldest falls out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use peerflock_proto::{EntityId, Event, KindId, WorldEvent};
+use tokio::sync::Notify;
+
+/// What may wait besides the world, in bytes.
+pub(crate) const NOTICE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What an event costs beside the bytes it carries.
+const NOTICE_OVERHEAD_BYTES: usize = 256;
+
+/// The events between the driver and the game.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Everything that waits, in the order in which it is to be told.
+    events: BTreeMap<u64, Event>,
+    next_place: u64,
+    /// Where the world's events wait, by what they are about.
+    entities: HashMap<EntityId, Waiting>,
+    /// Where all others wait, oldest first, with their cost.
+    notices: VecDeque<(u64, usize)>,
+    notice_bytes: usize,
+    dropped: u64,
+    closed: bool,
+}
+
+/// Where the events about one entity wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    vanished: Option<u64>,
+    appeared: Option<u64>,
+    owner: Option<u64>,
+    components: BTreeMap<KindId, u64>,
+}
+
+impl Mailbox {
+    pub(crate) fn push(&self, event: Event) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        match event {
+            Event::World(event) => state.push_world(event),
+            event => state.push_notice(event),
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// Nothing more will come; what waits can still be taken.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.arrived.notify_waiters();
+    }
+
+    /// Everything that waits, oldest first.
+    pub(crate) fn take_all(&self) -> Vec<Event> {
+        let mut state = self.state();
+        state.entities.clear();
+        state.notices.clear();
+        state.notice_bytes = 0;
+        std::mem::take(&mut state.events).into_values().collect()
+    }
+
+    /// Waits for the next event. `None` when there will be none.
+    pub(crate) async fn next(&self) -> Option<Event> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            // From here on no arrival is missed, also one between the look and the wait.
+            arrived.as_mut().enable();
+            {
+                let mut state = self.state();
+                if let Some(event) = state.pop() {
+                    return Some(event);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Events that fell out because nobody took them.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state().dropped
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push_notice(&mut self, event: Event) {
+        let cost = NOTICE_OVERHEAD_BYTES
+            + match &event {
+                Event::Message { payload, .. } => payload.len(),
+                Event::PeerJoined { profile, .. } | Event::PeerChanged { profile, .. } => profile.name.len() + profile.data.len(),
+                Event::Joined | Event::Refused { .. } | Event::PeerLeft { .. } | Event::World(_) => 0,
+            };
+        self.notice_bytes += cost;
+        let place = self.place(event);
+        self.notices.push_back((place, cost));
+        while self.notice_bytes > NOTICE_BYTES_MAX {
+            let Some((oldest, cost)) = self.notices.pop_front() else { break };
+            self.events.remove(&oldest);
+            self.notice_bytes -= cost;
+            self.dropped += 1;
+        }
+    }
+
+    fn push_world(&mut self, event: WorldEvent) {
+        match event {
+            WorldEvent::Appeared { entity, owner, orphan } => {
+                let appeared = self.entities.get(&entity).and_then(|waiting| waiting.appeared);
+                let place = self.place_at(appeared, WorldEvent::Appeared { entity, owner, orphan });
+                self.entities.entry(entity).or_default().appeared = Some(place);
+            }
+            WorldEvent::Set { entity, kind, .. } | WorldEvent::Unset { entity, kind } => {
+                let waiting = self.entities.get(&entity).and_then(|waiting| waiting.components.get(&kind).copied());
+                let place = self.place_at(waiting, event);
+                self.entities.entry(entity).or_default().components.insert(kind, place);
+            }
+            WorldEvent::Owner { entity, owner } => {
+                let waiting = self.entities.entry(entity).or_default();
+                if let Some(Event::World(WorldEvent::Appeared { owner: first, .. })) =
+                    waiting.appeared.and_then(|place| self.events.get_mut(&place))
+                {
+                    *first = owner;
+                    return;
+                }
+                let place = waiting.owner;
+                let place = self.place_at(place, WorldEvent::Owner { entity, owner });
+                self.entities.entry(entity).or_default().owner = Some(place);
+            }
+            WorldEvent::Vanished { entity } => {
+                let waiting = self.entities.remove(&entity).unwrap_or_default();
+                for place in waiting.owner.into_iter().chain(waiting.components.into_values()).chain(waiting.appeared) {
+                    self.events.remove(&place);
+                }
+                // An entity that the game has never seen, or knows to be gone, needs no second end.
+                let vanished = match (waiting.vanished, waiting.appeared) {
+                    (Some(place), _) => place,
+                    (None, Some(_)) => return,
+                    (None, None) => self.place(Event::World(WorldEvent::Vanished { entity })),
+                };
+                self.entities.entry(entity).or_default().vanished = Some(vanished);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let (place, event) = self.events.pop_first()?;
+        match &event {
+            Event::World(event) => {
+                let (WorldEvent::Appeared { entity, .. }
+                | WorldEvent::Set { entity, .. }
+                | WorldEvent::Unset { entity, .. }
+                | WorldEvent::Owner { entity, .. }
+                | WorldEvent::Vanished { entity }) = event;
+                if let Some(waiting) = self.entities.get_mut(entity) {
+                    waiting.forget(place);
+                    if waiting.is_empty() {
+                        self.entities.remove(entity);
+                    }
+                }
+            }
+            // Notices wait in the same order everywhere, so this one is the oldest.
+            _ => {
+                if let Some((_, cost)) = self.notices.pop_front() {
+                    self.notice_bytes -= cost;
+                }
+            }
+        }
+        Some(event)
+    }
+
+    /// Puts an event where an older one about the same thing waits, or at the end.
+    fn place_at(&mut self, place: Option<u64>, event: WorldEvent) -> u64 {
+        match place {
+            Some(place) => {
+                self.events.insert(place, Event::World(event));
+                place
+            }
+            None => self.place(Event::World(event)),
+        }
+    }
+
+    fn place(&mut self, event: Event) -> u64 {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.events.insert(place, event);
+        place
+    }
+}
+
+impl Waiting {
+    fn forget(&mut self, place: u64) {
+        for slot in [&mut self.vanished, &mut self.appeared, &mut self.owner] {
+            if *slot == Some(place) {
+                *slot = None;
+            }
+        }
+        self.components.retain(|_, waiting| *waiting != place);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.vanished.is_none() && self.appeared.is_none() && self.owner.is_none() && self.components.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use peerflock_proto::{Boot, Identity, MeshTime, Orphan, PeerId, Profile, Tick, Topic, Value};
+
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        Identity::from_seed([n; 32]).peer_id()
+    }
+
+    fn entity(counter: u32) -> EntityId {
+        EntityId { spawner: PeerId([1; 32]), boot: Boot(1), counter }
+    }
+
+    fn appeared(entity: EntityId) -> Event {
+        Event::World(WorldEvent::Appeared { entity, owner: PeerId([1; 32]), orphan: Orphan::Vanish })
+    }
+
+    fn set(entity: EntityId, kind: u8, value: i32) -> Event {
+        let value = Value::fields([value].as_slice());
+        Event::World(WorldEvent::Set { entity, kind: KindId(kind), value, tick: Tick(1), at: MeshTime(0) })
+    }
+
+    fn unset(entity: EntityId, kind: u8) -> Event {
+        Event::World(WorldEvent::Unset { entity, kind: KindId(kind) })
+    }
+
+    fn vanished(entity: EntityId) -> Event {
+        Event::World(WorldEvent::Vanished { entity })
+    }
+
+    fn owned(entity: EntityId, by: u8) -> Event {
+        Event::World(WorldEvent::Owner { entity, owner: PeerId([by; 32]) })
+    }
+
+    fn message(bytes: usize) -> Event {
+        Event::Message { from: peer(2), topic: Topic(300), private: false, payload: Bytes::from(vec![0; bytes]) }
+    }
+
+    fn told(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
+        let mailbox = Mailbox::default();
+        events.into_iter().for_each(|event| mailbox.push(event));
+        mailbox.take_all()
+    }
+
+    #[test]
+    fn the_newest_value_takes_the_place_of_the_older_one() {
+        let (a, b) = (entity(1), entity(2));
+        let events = told([appeared(a), set(a, 0, 1), appeared(b), set(a, 1, 5), set(a, 0, 2), unset(a, 1), set(b, 0, 7)]);
+        assert_eq!(events, [appeared(a), set(a, 0, 2), appeared(b), unset(a, 1), set(b, 0, 7)]);
+        assert_eq!(told([set(a, 0, 1), unset(a, 0), set(a, 0, 3)]), [set(a, 0, 3)]);
+    }
+
+    #[test]
+    fn what_came_and_went_unseen_leaves_nothing() {
+        let a = entity(1);
+        assert_eq!(told([appeared(a), set(a, 0, 1), owned(a, 3), vanished(a)]), []);
+        assert_eq!(told([set(a, 0, 1), owned(a, 3), vanished(a)]), [vanished(a)]);
+        // Gone, back and gone again: the game is told once. Gone and back: it is told both.
+        assert_eq!(told([vanished(a), appeared(a), set(a, 0, 1), vanished(a)]), [vanished(a)]);
+        assert_eq!(told([vanished(a), appeared(a), set(a, 0, 1)]), [vanished(a), appeared(a), set(a, 0, 1)]);
+    }
+
+    #[test]
+    fn only_the_last_owner_matters() {
+        let a = entity(1);
+        assert_eq!(told([owned(a, 2), set(a, 0, 1), owned(a, 3)]), [owned(a, 3), set(a, 0, 1)]);
+        let first = Event::World(WorldEvent::Appeared { entity: a, owner: PeerId([9; 32]), orphan: Orphan::Vanish });
+        assert_eq!(told([appeared(a), owned(a, 9)]), [first]);
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_world_and_the_budget() {
+        let mailbox = Mailbox::default();
+        for round in 0..1_000 {
+            for n in 0..10 {
+                mailbox.push(set(entity(n), 0, round));
+                mailbox.push(appeared(entity(1_000 + n)));
+                mailbox.push(vanished(entity(1_000 + n)));
+            }
+        }
+        assert_eq!(mailbox.take_all().len(), 10);
+
+        let (size, sent) = (64 * 1024, 1_000);
+        for _ in 0..sent {
+            mailbox.push(message(size));
+        }
+        let kept = NOTICE_BYTES_MAX / (size + NOTICE_OVERHEAD_BYTES);
+        assert_eq!(mailbox.dropped(), (sent - kept) as u64);
+        assert_eq!(mailbox.take_all().len(), kept);
+        assert_eq!(mailbox.state().notice_bytes, 0);
+    }
+
+    #[test]
+    fn the_oldest_falls_out_first() {
+        let mailbox = Mailbox::default();
+        mailbox.push(Event::Joined);
+        mailbox.push(set(entity(1), 0, 1));
+        for n in 0..200 {
+            mailbox.push(message(64 * 1024 - n));
+        }
+        let events = mailbox.take_all();
+        assert_eq!(events[0], set(entity(1), 0, 1), "the world stays");
+        assert_eq!(events.last(), Some(&message(64 * 1024 - 199)));
+        assert!(!events.contains(&Event::Joined));
+    }
+
+    #[tokio::test]
+    async fn one_by_one_is_the_same_as_all_at_once() {
+        let a = entity(1);
+        let joined = Event::PeerJoined { peer: peer(2), profile: Profile::named("Ada") };
+        let mailbox = Mailbox::default();
+        for event in [joined.clone(), appeared(a), set(a, 0, 1), message(10), owned(a, 4)] {
+            mailbox.push(event);
+        }
+        let first = Event::World(WorldEvent::Appeared { entity: a, owner: PeerId([4; 32]), orphan: Orphan::Vanish });
+        assert_eq!(mailbox.next().await, Some(joined));
+        assert_eq!(mailbox.next().await, Some(first));
+        // What was told is told: news about the same thing waits anew, in its own place.
+        mailbox.push(owned(a, 5));
+        mailbox.push(set(a, 0, 2));
+        assert_eq!(mailbox.next().await, Some(set(a, 0, 2)));
+        assert_eq!(mailbox.next().await, Some(message(10)));
+        assert_eq!(mailbox.next().await, Some(owned(a, 5)));
+        mailbox.push(vanished(a));
+        mailbox.close();
+        mailbox.push(Event::Joined);
+        assert_eq!(mailbox.next().await, Some(vanished(a)));
+        assert_eq!(mailbox.next().await, None);
+        let state = mailbox.state();
+        assert!(state.entities.is_empty() && state.notices.is_empty() && state.notice_bytes == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_reader_wakes() {
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        let reader = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.next().await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        mailbox.push(Event::Joined);
+        assert_eq!(reader.await.unwrap(), Some(Event::Joined));
+    }
+}

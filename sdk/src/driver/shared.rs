@@ -1,0 +1,175 @@
+//! What the handle, the driver and the resolvers of one mesh share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Node, PeerId, Time};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::mailbox::Mailbox;
+use crate::link::SocketCounters;
+use crate::metrics::{LinkMetrics, Metrics, Traffic};
+use crate::resolve::Listing;
+
+/// Refusals remembered while starting: one is enough to fail, a few tell more.
+const REFUSALS_MAX: usize = 16;
+
+/// Locked by the handle for the length of one call, by the driver for one batch; never across an await, and the node before
+/// anything else.
+pub(crate) struct Shared {
+    node: Mutex<Node>,
+    origin: Instant,
+    /// The node has something to say: the driver should look.
+    pub(super) wake: Notify,
+    pub(crate) mailbox: Mailbox,
+    /// What became of the attempts to join.
+    pub(crate) standing: watch::Sender<Standing>,
+    /// Whether the mesh is to be left, once and for all.
+    pub(crate) leaving: watch::Sender<bool>,
+    /// Whether the driver is done.
+    pub(crate) closed: watch::Sender<bool>,
+    /// What resolvers tell others about this mesh.
+    listing: Mutex<Listing>,
+    pub(super) traffic: Mutex<BTreeMap<LinkId, Traffic>>,
+    pub(super) datagrams_unsent: AtomicU64,
+    socket: Arc<SocketCounters>,
+    entities_spawned: AtomicU32,
+}
+
+/// How far joining has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// Whether there was anybody to try.
+    pub(crate) candidates: bool,
+    /// A member admitted us, or we it.
+    pub(crate) joined: bool,
+    /// Who would not have us.
+    pub(crate) refusals: Vec<(SocketAddr, CloseReason)>,
+}
+
+impl Shared {
+    /// Around a node made at `origin`, which is its time zero.
+    pub(crate) fn new(node: Node, origin: Instant, listing: Listing, socket: Arc<SocketCounters>) -> Self {
+        Self {
+            node: Mutex::new(node),
+            origin,
+            wake: Notify::new(),
+            mailbox: Mailbox::default(),
+            standing: watch::Sender::default(),
+            leaving: watch::Sender::default(),
+            closed: watch::Sender::default(),
+            listing: Mutex::new(listing),
+            traffic: Mutex::default(),
+            datagrams_unsent: AtomicU64::new(0),
+            socket,
+            entities_spawned: AtomicU32::new(0),
+        }
+    }
+
+    /// Looks at the node, or tells it something that needs no answer.
+    pub(crate) fn node<R>(&self, look: impl FnOnce(&mut Node, Time) -> R) -> R {
+        let mut node = lock(&self.node);
+        // Only now, or a caller that waited for the lock would turn the node's time back.
+        look(&mut node, self.time(Instant::now()))
+    }
+
+    /// Tells the node something, and the driver to see what comes of it.
+    pub(crate) fn act<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
+        let result = self.node(act);
+        self.wake.notify_one();
+        result
+    }
+
+    /// Members may be found here.
+    pub(crate) fn candidates(&self, candidates: Vec<Candidate>) {
+        if !candidates.is_empty() {
+            self.standing.send_modify(|standing| standing.candidates |= true);
+            self.act(|node, now| node.handle(Input::Candidates(candidates), now));
+        }
+    }
+
+    /// Waits until the mesh is to be left.
+    pub(crate) async fn left(&self) {
+        // The channel's other end is in `self`: it cannot be gone.
+        _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
+    }
+
+    /// Waits until the driver is done.
+    pub(crate) async fn over(&self) {
+        _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Numbers an entity of ours.
+    pub(crate) fn spawn(&self, spawner: PeerId, boot: Boot) -> EntityId {
+        EntityId { spawner, boot, counter: self.entities_spawned.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    pub(crate) fn listing(&self) -> Listing {
+        lock(&self.listing).clone()
+    }
+
+    pub(crate) fn set_listing(&self, listing: Listing) {
+        *lock(&self.listing) = listing;
+    }
+
+    /// The mesh is to be left. More than once is once.
+    pub(crate) fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (counters, links, state_hash, entity_count) =
+            self.node(|node, _| (node.counters(), node.links(), node.state_hash(), node.entity_count()));
+        let traffic = lock(&self.traffic);
+        let links =
+            links.iter().map(|info| LinkMetrics::new(info, traffic.get(&info.link).copied().unwrap_or_default())).collect();
+        Metrics {
+            counters,
+            links,
+            state_hash,
+            entity_count,
+            events_dropped: self.mailbox.dropped(),
+            datagrams_unsent: self.datagrams_unsent.load(Ordering::Relaxed),
+            packets_ignored: self.socket.ignored(),
+            probes_answered: self.socket.probes(),
+            knocks_ignored: self.socket.knocks_ignored(),
+        }
+    }
+
+    pub(super) fn note_joined(&self) {
+        self.standing.send_modify(|standing| standing.joined = true);
+    }
+
+    pub(super) fn note_refusal(&self, address: SocketAddr, reason: CloseReason) {
+        self.standing.send_modify(|standing| {
+            if standing.refusals.len() < REFUSALS_MAX {
+                standing.refusals.push((address, reason));
+            }
+        });
+    }
+
+    pub(super) fn time(&self, instant: Instant) -> Time {
+        Time::default() + instant.duration_since(self.origin)
+    }
+
+    /// `None` when that is past all clocks.
+    pub(super) fn instant(&self, time: Time) -> Option<Instant> {
+        self.origin.checked_add(time.since(Time::default()))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Locks even after a panic elsewhere: what is behind these locks is whole at every moment at which they are free, and a
+/// game that survived its own panic should keep its mesh.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,47 @@
+//! The links of a mesh, over QUIC: the only room that touches a socket.
+//!
+//! One UDP socket dials and accepts. A link is one connection: TLS 1.3 with raw public keys both ways ([`tls`]), one stream
+//! for frames ([`connection`]), unreliable datagrams beside it that nothing holds back ([`congestion`]). Who may knock is
+//! the gate's business ([`gate`]), who may come in the protocol's.
+
+mod congestion;
+mod connection;
+mod endpoint;
+mod gate;
+mod outbox;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use peerflock_proto::{CloseReason, LinkId, PeerId};
+use tokio::sync::oneshot;
+
+pub(crate) use connection::LinkHandle;
+pub(crate) use endpoint::{LinkEndpoint, OpenError};
+pub(crate) use socket::SocketCounters;
+
+/// What a link tells the driver.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// Somebody whom the gate let through asks for a connection. Dropping it refuses.
+    Knock { incoming: Box<quinn::Incoming> },
+    /// The connection stands and both keys are proved.
+    Up { link: LinkId, peer: PeerId, address: SocketAddr, exporter: [u8; 32], handle: LinkHandle },
+    /// Dialing led nowhere.
+    DialFailed { link: LinkId },
+    /// One frame. `handled` wants to know when the node has seen it.
+    Frame { link: LinkId, bytes: Bytes, handled: Option<oneshot::Sender<()>> },
+    /// One datagram.
+    Datagram { link: LinkId, bytes: Bytes },
+    /// The connection is gone.
+    Down { link: LinkId, reason: CloseReason },
+}
+
+/// An address as everybody else writes it: a socket for both families shows IPv4 inside IPv6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

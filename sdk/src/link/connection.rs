@@ -1,0 +1,285 @@
+//! One link: a QUIC connection with one stream for frames, and datagrams beside it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerflock_proto::{CloseReason, LinkId, PeerId, wire};
+use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, TransportErrorCode, VarInt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::outbox::{BacklogFull, Next, Outbox};
+use super::{LinkEvent, canonical, tls};
+
+/// What a stranger may send ahead of us, in bytes, over the whole connection.
+pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
+/// What a member may send ahead of us, in bytes, over the whole connection.
+const MEMBER_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How long a closing link waits for the other end to confirm what was sent before.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+/// The label under which both ends derive 32 bytes that only they can know (RFC 9266, section 4).
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// TLS alert 120, "no application protocol", as a QUIC error (RFC 9001, section 4.8).
+const NO_APPLICATION_PROTOCOL: u8 = 0x78;
+
+/// The driver's end of a link: commands that never wait.
+#[derive(Debug)]
+pub(crate) struct LinkHandle {
+    connection: Connection,
+    outbox: Arc<Outbox>,
+    admitted: Arc<AtomicBool>,
+}
+
+impl LinkHandle {
+    /// Queues a frame for the stream.
+    pub(crate) fn send_frame(&self, frame: Bytes) -> Result<(), BacklogFull> {
+        self.outbox.push(frame)
+    }
+
+    /// Sends a datagram, or lets it fall: too long ones, and all on a dying connection. Returns whether it was taken.
+    pub(crate) fn send_datagram(&self, datagram: Bytes) -> bool {
+        self.connection.send_datagram(datagram).is_ok()
+    }
+
+    /// The other end is a member now: it may send longer frames, and more of them ahead.
+    ///
+    /// The number of streams stays as it is: the protocol uses one, a second would only be memory for a peer to fill.
+    pub(crate) fn admit(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
+        self.connection.set_receive_window(VarInt::from_u32(MEMBER_WINDOW_BYTES));
+    }
+
+    /// Closes after what was sent before.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        if !self.outbox.close(reason) {
+            close(&self.connection, reason);
+        }
+    }
+
+    /// Closes now, whatever still waits: the other end does not take it anyway.
+    pub(crate) fn abort(&self, reason: CloseReason) {
+        close(&self.connection, reason);
+    }
+
+    /// What QUIC counted on this connection.
+    pub(crate) fn stats(&self) -> quinn::ConnectionStats {
+        self.connection.stats()
+    }
+
+    /// QUIC's smoothed round-trip time.
+    pub(crate) fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Where the other end is now; it may move (RFC 9000, section 9).
+    pub(crate) fn address(&self) -> SocketAddr {
+        canonical(self.connection.remote_address())
+    }
+}
+
+/// Runs an established connection to its end, telling the driver all about it.
+pub(super) async fn run(
+    link: LinkId,
+    connection: Connection,
+    dialer: bool,
+    expect: Option<PeerId>,
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let Some((peer, exporter)) = prove(&connection) else {
+        close(&connection, CloseReason::Violation);
+        tell(&events, LinkEvent::Down { link, reason: CloseReason::Violation }).await;
+        return;
+    };
+    if expect.is_some_and(|expected| expected != peer) {
+        // Somebody else took over the address: nobody's fault, and no business of ours.
+        close(&connection, CloseReason::Goodbye);
+        tell(&events, LinkEvent::DialFailed { link }).await;
+        return;
+    }
+    let outbox = Arc::new(Outbox::default());
+    let admitted = Arc::new(AtomicBool::new(false));
+    let handle = LinkHandle { connection: connection.clone(), outbox: outbox.clone(), admitted: admitted.clone() };
+    let address = canonical(connection.remote_address());
+    tell(&events, LinkEvent::Up { link, peer, address, exporter, handle }).await;
+    let reason = talk(link, &connection, dialer, &outbox, &admitted, &events).await;
+    tell(&events, LinkEvent::Down { link, reason }).await;
+}
+
+/// What QUIC's error means for the mesh.
+pub(super) fn close_reason(error: &ConnectionError) -> CloseReason {
+    match error {
+        ConnectionError::ApplicationClosed(close) => CloseReason::from_code(close.error_code.into_inner()),
+        ConnectionError::VersionMismatch => CloseReason::Version,
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) => {
+            CloseReason::Version
+        }
+        ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) => {
+            CloseReason::Version
+        }
+        ConnectionError::TimedOut => CloseReason::Silence,
+        ConnectionError::TransportError(_)
+        | ConnectionError::ConnectionClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => CloseReason::Transport,
+    }
+}
+
+/// The other end's key, which TLS has proved, and the bytes that bind admission to this very connection.
+fn prove(connection: &Connection) -> Option<(PeerId, [u8; 32])> {
+    let peer = tls::proved_peer(connection.peer_identity())?;
+    let mut exporter = [0; 32];
+    connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").ok()?;
+    Some((peer, exporter))
+}
+
+async fn talk(
+    link: LinkId,
+    connection: &Connection,
+    dialer: bool,
+    outbox: &Outbox,
+    admitted: &AtomicBool,
+    events: &mpsc::Sender<LinkEvent>,
+) -> CloseReason {
+    let stream = if dialer { connection.open_bi().await } else { connection.accept_bi().await };
+    let (mut send, mut receive) = match stream {
+        Ok(stream) => stream,
+        Err(error) => return close_reason(&error),
+    };
+    if let Err(reason) = outbox.attach() {
+        close(connection, reason);
+        return reason;
+    }
+    // Each of them runs until the link ends, so none is ever cancelled halfway through a frame.
+    tokio::select! {
+        biased;
+        reason = write(connection, &mut send, outbox) => reason,
+        reason = read_frames(link, connection, &mut receive, admitted, events) => reason,
+        reason = read_datagrams(link, connection, events) => reason,
+        reason = overdue(connection, outbox) => reason,
+    }
+}
+
+/// Cuts off whoever does not take the last words in time.
+async fn overdue(connection: &Connection, outbox: &Outbox) -> CloseReason {
+    let reason = outbox.closing().await;
+    sleep(FLUSH_DEADLINE).await;
+    close(connection, reason);
+    reason
+}
+
+async fn write(connection: &Connection, send: &mut SendStream, outbox: &Outbox) -> CloseReason {
+    loop {
+        match outbox.next().await {
+            Next::Write(frames) => {
+                let lengths: Vec<usize> = frames.iter().map(Bytes::len).collect();
+                let mut chunks: Vec<Bytes> = frames.into_iter().flat_map(|frame| [length_prefix(&frame), frame]).collect();
+                if send.write_all_chunks(&mut chunks).await.is_err() {
+                    return ended(connection).await;
+                }
+                outbox.written(lengths);
+            }
+            Next::Close(reason) => {
+                // Closing discards what the other end has not confirmed, so wait for that.
+                if send.finish().is_ok() {
+                    _ = send.stopped().await;
+                }
+                close(connection, reason);
+                return reason;
+            }
+        }
+    }
+}
+
+async fn read_frames(
+    link: LinkId,
+    connection: &Connection,
+    receive: &mut RecvStream,
+    admitted: &AtomicBool,
+    events: &mpsc::Sender<LinkEvent>,
+) -> CloseReason {
+    loop {
+        let mut prefix = [0; 4];
+        match receive.read_exact(&mut prefix).await {
+            Ok(()) => {}
+            // The end of the stream in good order: its reason comes with the end of the connection.
+            Err(ReadExactError::FinishedEarly(0) | ReadExactError::ReadError(_)) => return ended(connection).await,
+            Err(ReadExactError::FinishedEarly(_)) => return violation(connection),
+        }
+        let is_admitted = admitted.load(Ordering::Relaxed);
+        let length_max = if is_admitted { wire::FRAME_BYTES_MAX } else { wire::ADMISSION_FRAME_BYTES_MAX };
+        let length = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
+        if length > length_max {
+            return violation(connection);
+        }
+        let mut frame = vec![0; length];
+        match receive.read_exact(&mut frame).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(_)) => return violation(connection),
+            Err(ReadExactError::ReadError(_)) => return ended(connection).await,
+        }
+        if is_admitted {
+            tell(events, LinkEvent::Frame { link, bytes: frame.into(), handled: None }).await;
+        } else {
+            // This frame may be the one that admits the other end; which limits hold for the next is known only then.
+            let (handled, wait) = oneshot::channel();
+            tell(events, LinkEvent::Frame { link, bytes: frame.into(), handled: Some(handled) }).await;
+            _ = wait.await;
+        }
+    }
+}
+
+async fn read_datagrams(link: LinkId, connection: &Connection, events: &mpsc::Sender<LinkEvent>) -> CloseReason {
+    loop {
+        match connection.read_datagram().await {
+            Ok(bytes) => tell(events, LinkEvent::Datagram { link, bytes }).await,
+            Err(error) => return close_reason(&error),
+        }
+    }
+}
+
+/// Waits for the connection's end and says why. The idle timeout bounds the wait.
+async fn ended(connection: &Connection) -> CloseReason {
+    close_reason(&connection.closed().await)
+}
+
+fn violation(connection: &Connection) -> CloseReason {
+    close(connection, CloseReason::Violation);
+    CloseReason::Violation
+}
+
+fn close(connection: &Connection, reason: CloseReason) {
+    // No words beside the code: they would tell a stranger more than the code does.
+    connection.close(VarInt::from_u32(reason.code()), b"");
+}
+
+fn length_prefix(frame: &Bytes) -> Bytes {
+    // The driver sends nothing longer than `wire::FRAME_BYTES_MAX`, which fits.
+    Bytes::copy_from_slice(&u32::try_from(frame.len()).unwrap_or(u32::MAX).to_le_bytes())
+}
+
+async fn tell(events: &mpsc::Sender<LinkEvent>, event: LinkEvent) {
+    // When nobody listens any more, the mesh is closing and nothing is left to say.
+    _ = events.send(event).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn close_reasons_cross_quic() {
+        for code in 0..15 {
+            let reason = CloseReason::from_code(code);
+            let closed = ApplicationClose { error_code: VarInt::from_u32(reason.code()), reason: Bytes::new() };
+            assert_eq!(close_reason(&ConnectionError::ApplicationClosed(closed)), reason);
+        }
+        assert_eq!(close_reason(&ConnectionError::TimedOut), CloseReason::Silence);
+        assert_eq!(close_reason(&ConnectionError::Reset), CloseReason::Transport);
+    }
+}

@@ -1,0 +1,206 @@
+//! The endpoint: one socket that dials and accepts, with QUIC's knobs as a game needs them.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::congestion::ConstantWindowFactory;
+use super::connection::{self, STRANGER_WINDOW_BYTES};
+use super::gate::Gate;
+use super::socket::{self, CountingSocket, SocketCounters};
+use super::{LinkEvent, canonical, tls};
+
+/// A connection that does not stand after this long, dialed or accepted, is given up.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A connection on which nothing was heard for this long is gone.
+const IDLE_TIMEOUT_MS: u32 = 5_000;
+/// How often a silent connection says that it lives, and keeps the ports of a router open.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// What QUIC assumes before it has measured: closer to how players are linked than its own 333 ms.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Datagrams that may wait for the socket, in bytes; past it the oldest fall out. As the congestion window never binds, only
+/// one burst ever waits: a tick's worth of full datagrams. A smaller buffer would eat a burst's own beginning.
+const DATAGRAM_SEND_BYTES: usize = 32 * 1_200;
+/// Datagrams that may wait for the driver, in bytes; past it the oldest fall out.
+const DATAGRAM_RECEIVE_BYTES: usize = 64 * 1024;
+/// Stream bytes in flight: what the congestion window would bound if there were one.
+const STREAM_SEND_BYTES: u64 = 32 * 1024;
+/// Requests for a connection that may wait for the gate.
+const INCOMING_MAX: usize = 64;
+/// What one of them may send meanwhile, in bytes.
+const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
+/// What all of them may send meanwhile, in bytes.
+const INCOMING_BUFFER_TOTAL_BYTES: u64 = 1024 * 1024;
+/// QUIC wants a name to dial; with raw public keys it means nothing and is never sent.
+const SERVER_NAME: &str = "peer";
+
+/// Why no endpoint could be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("the UDP socket could not be opened: {0}")]
+    Socket(#[from] io::Error),
+    #[error("TLS could not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// One socket that dials and accepts.
+#[derive(Debug)]
+pub(crate) struct LinkEndpoint {
+    endpoint: Endpoint,
+    client: quinn::ClientConfig,
+    events: mpsc::Sender<LinkEvent>,
+    counters: Arc<SocketCounters>,
+}
+
+impl LinkEndpoint {
+    /// Opens an endpoint on `socket`, or on a new one bound to `address`. Its links report to `events`.
+    ///
+    /// `seed` makes QUIC itself repeatable, for tests; it must be random otherwise.
+    pub(crate) fn open(
+        identity: &Identity,
+        socket: Option<Arc<dyn AsyncUdpSocket>>,
+        address: Option<SocketAddr>,
+        seed: Option<[u8; 32]>,
+        connection_id_key: u64,
+        events: mpsc::Sender<LinkEvent>,
+    ) -> Result<Self, OpenError> {
+        let (server_tls, client_tls) = tls::configs(identity)?;
+
+        let mut client = quinn::ClientConfig::new(Arc::new(client_tls));
+        client.transport_config(Arc::new(transport(0)));
+
+        let mut server = ServerConfig::with_crypto(Arc::new(server_tls));
+        server
+            .transport_config(Arc::new(transport(1)))
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+            .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL_BYTES)
+            .migration(true);
+        server.validation_token.sent(0);
+
+        let mut config = EndpointConfig::default();
+        // The fixed bit tells QUIC from garbage: keep it.
+        config
+            .grease_quic_bit(false)
+            .rng_seed(seed)
+            .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
+
+        let socket = match socket {
+            Some(socket) => socket,
+            None => socket::open(address)?,
+        };
+        let counters = Arc::new(SocketCounters::default());
+        let socket = Arc::new(CountingSocket::new(socket, counters.clone(), connection_id_key));
+        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
+        Ok(Self { endpoint, client, events, counters })
+    }
+
+    /// Where the socket is bound.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr().map(canonical)
+    }
+
+    /// What the socket counts.
+    pub(crate) fn counters(&self) -> Arc<SocketCounters> {
+        self.counters.clone()
+    }
+
+    /// Dials `address`. The future runs the link to its end; dropping it hangs up.
+    pub(crate) fn dial(&self, link: LinkId, address: SocketAddr, expect: Option<PeerId>) -> impl Future<Output = ()> + use<> {
+        let connecting = self.endpoint.connect_with(self.client.clone(), address, SERVER_NAME);
+        let events = self.events.clone();
+        async move {
+            let connected = match connecting {
+                Ok(connecting) => timeout(CONNECT_DEADLINE, connecting).await,
+                Err(error) => {
+                    tracing::debug!(%address, %error, "cannot dial");
+                    _ = events.send(LinkEvent::DialFailed { link }).await;
+                    return;
+                }
+            };
+            match connected {
+                Ok(Ok(connection)) => connection::run(link, connection, true, expect, events).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "dialing failed");
+                    _ = events.send(LinkEvent::DialFailed { link }).await;
+                }
+                Err(_) => _ = events.send(LinkEvent::DialFailed { link }).await,
+            }
+        }
+    }
+
+    /// Lets strangers knock. The future passes on to the driver whoever the gate lets through, until the endpoint is shut.
+    pub(crate) fn doorkeeper(&self) -> impl Future<Output = ()> + use<> {
+        let (endpoint, events, counters) = (self.endpoint.clone(), self.events.clone(), self.counters.clone());
+        let mut gate = Gate::new(Instant::now());
+        async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let (address, now) = (canonical(incoming.remote_address()).ip(), Instant::now());
+                let proved = incoming.remote_address_validated();
+                // An address has a budget only once it is proved: a forger must not use up another's. Loopback cannot be
+                // forged from outside, and its players would wait a round trip for nothing.
+                if !proved && !address.is_loopback() && gate.asks_for_proof(now) {
+                    // The one error is a proof brought along already, which `proved` rules out.
+                    _ = incoming.retry();
+                } else if (proved || address.is_loopback()) && gate.admits(address, now) {
+                    if events.send(LinkEvent::Knock { incoming: Box::new(incoming) }).await.is_err() {
+                        return;
+                    }
+                } else {
+                    counters.turned_away();
+                    incoming.ignore();
+                }
+            }
+        }
+    }
+
+    /// Accepts a connection. The future runs the link to its end; dropping it hangs up.
+    pub(crate) fn accept(&self, link: LinkId, incoming: quinn::Incoming) -> impl Future<Output = ()> + use<> {
+        let events = self.events.clone();
+        async move {
+            let reason = match incoming.accept() {
+                Ok(connecting) => match timeout(CONNECT_DEADLINE, connecting).await {
+                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, events).await,
+                    Ok(Err(error)) => connection::close_reason(&error),
+                    Err(_) => CloseReason::Deadline,
+                },
+                Err(error) => connection::close_reason(&error),
+            };
+            _ = events.send(LinkEvent::Down { link, reason }).await;
+        }
+    }
+
+    /// Closes what is left, and waits until the other ends know or `deadline` has passed.
+    pub(crate) async fn shut(&self, deadline: Duration) {
+        self.endpoint.close(VarInt::from_u32(CloseReason::Goodbye.code()), b"");
+        _ = timeout(deadline, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// QUIC's knobs. `streams` is how many streams the other end may open: the dialer opens the one there is.
+fn transport(streams: u32) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .congestion_controller_factory(Arc::new(ConstantWindowFactory))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(256 * 1024))
+        .send_window(STREAM_SEND_BYTES)
+        .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
+        .initial_rtt(INITIAL_RTT)
+        // 1,200 bytes pass everywhere; what the protocol sends is cut to fit.
+        .mtu_discovery_config(None)
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    transport
+}

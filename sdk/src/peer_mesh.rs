@@ -1,0 +1,185 @@
+//! The handle that a program holds on its mesh.
+
+mod background;
+mod builder;
+mod start;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use peerflock_proto::{
+    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, PeerId, Profile, SendError, Target, Topic,
+};
+
+use crate::driver::Shared;
+use crate::metrics::Metrics;
+use crate::resolve::{Listing, Ticket};
+
+pub use background::StartingMesh;
+pub use builder::PeerMeshBuilder;
+pub use start::StartError;
+
+/// How often a program without async looks whether the goodbye is said.
+const LEAVE_LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A place in a mesh: cheap to clone, usable from any thread, with or without an async runtime.
+///
+/// All calls but the `async` ones return at once. When the last clone is dropped the mesh is left in the background; use
+/// [`leave`](Self::leave) or [`leave_now`](Self::leave_now) before the program ends, or the others must find out by
+/// themselves, which takes a second or two.
+#[derive(Clone, Debug)]
+pub struct PeerMesh {
+    handle: Arc<Handle>,
+}
+
+/// What all clones share, and the end of which leaves the mesh.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    peer: PeerId,
+    boot: Boot,
+    mesh: MeshId,
+    ticket: Ticket,
+}
+
+impl PeerMesh {
+    /// A mesh by name: everybody who says the same name, and has the same password, meets.
+    ///
+    /// Names are 1 to 64 bytes of UTF-8. Nothing happens before [`start`](PeerMeshBuilder::start).
+    pub fn named(name: impl Into<String>) -> PeerMeshBuilder {
+        PeerMeshBuilder::new(name.into())
+    }
+
+    /// The mesh to which `ticket` invites. Add the password if [it needs one](Ticket::needs_password).
+    pub fn from_ticket(ticket: &Ticket) -> PeerMeshBuilder {
+        PeerMeshBuilder::new(ticket.name().to_owned()).join(ticket.clone())
+    }
+
+    /// Who we are.
+    pub fn id(&self) -> PeerId {
+        self.handle.peer
+    }
+
+    /// Which of our lives this is: another one at every start.
+    pub fn boot(&self) -> Boot {
+        self.handle.boot
+    }
+
+    /// The mesh's name.
+    pub fn name(&self) -> &str {
+        self.handle.ticket.name()
+    }
+
+    /// Which mesh this is.
+    pub fn mesh_id(&self) -> MeshId {
+        self.handle.mesh
+    }
+
+    /// An invitation: the mesh's name, our addresses and key, and the secret if the mesh was made from one. Never a password.
+    pub fn ticket(&self) -> Ticket {
+        self.handle.ticket.clone()
+    }
+
+    /// Where others can reach us, as far as this machine knows.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.handle.ticket.addresses().to_vec()
+    }
+
+    /// Who is here, ourselves included, in the order of their identifiers.
+    pub fn members(&self) -> Vec<Member> {
+        self.handle.shared.node(|node, now| node.members(now))
+    }
+
+    /// A number for a new entity of ours. Announce it with [`Change::Spawn`] in a [`commit`](Self::commit).
+    pub fn spawn(&self) -> EntityId {
+        self.handle.shared.spawn(self.handle.peer, self.handle.boot)
+    }
+
+    /// Ends a tick of the game: applies `changes` to the entities that we own and sends everybody what is new.
+    ///
+    /// Call it once per fixed tick, with no changes too. A change to an entity that we do not own, or a value of another
+    /// shape than its component has, is ignored.
+    pub fn commit(&self, changes: Vec<Change>) {
+        self.handle.shared.act(|node, now| node.handle(Input::Commit(changes), now));
+    }
+
+    /// Says something: reliably, once, in our order.
+    ///
+    /// # Errors
+    /// When nobody is there to hear it, or it is too long. Nothing was sent then.
+    pub fn send(&self, to: Target, topic: Topic, payload: impl Into<Bytes>) -> Result<(), SendError> {
+        let payload = payload.into();
+        self.handle.shared.act(|node, now| node.send(to, topic, payload, now))
+    }
+
+    /// Says something else about ourselves from now on.
+    pub fn set_profile(&self, profile: Profile) {
+        self.handle.shared.act(|node, now| node.handle(Input::SetProfile(profile.cut()), now));
+    }
+
+    /// Tells strangers something else about the mesh from now on. Whether it is locked stays as it is.
+    pub fn set_listing(&self, listing: Listing) {
+        let locked = self.handle.shared.listing().locked;
+        self.handle.shared.set_listing(Listing { locked, ..listing });
+    }
+
+    /// What strangers are told about the mesh.
+    pub fn listing(&self) -> Listing {
+        self.handle.shared.listing()
+    }
+
+    /// Waits for what happens next. `None` once the mesh is left and everything that happened before is told.
+    ///
+    /// Several tasks may wait: each event goes to one of them. It is safe to give up waiting; no event is lost by it.
+    pub async fn next_event(&self) -> Option<Event> {
+        self.handle.shared.mailbox.next().await
+    }
+
+    /// All that happened since the last call, for a game loop. Returns at once.
+    ///
+    /// Whoever looks seldom gets the newest value of everything rather than all values in between.
+    pub fn try_events(&self) -> Vec<Event> {
+        self.handle.shared.mailbox.take_all()
+    }
+
+    /// The time on the clock that all members share.
+    pub fn now(&self) -> MeshTime {
+        self.handle.shared.node(|node, now| node.mesh_time(now))
+    }
+
+    /// What is counted and measured. Hashes the world: for an overlay a few times a second, not for every frame.
+    pub fn metrics(&self) -> Metrics {
+        self.handle.shared.metrics()
+    }
+
+    /// Whether the mesh is left, by this handle or another, and nothing more will happen.
+    pub fn is_closed(&self) -> bool {
+        *self.handle.shared.closed.borrow()
+    }
+
+    /// Says goodbye and waits until the others have heard it, two seconds at most. Ends the mesh for all clones.
+    pub async fn leave(self) {
+        self.handle.shared.leave();
+        self.handle.shared.over().await;
+    }
+
+    /// Says goodbye and blocks until the others have heard it or `timeout` has passed: for programs without async.
+    ///
+    /// Do not call it inside the runtime that runs the mesh: it would only wait out the timeout.
+    pub fn leave_now(&self, timeout: Duration) {
+        self.handle.shared.leave();
+        // The thread that calls this is outside of any virtual time.
+        let asked = Instant::now();
+        while !self.is_closed() && asked.elapsed() < timeout {
+            std::thread::sleep(LEAVE_LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.leave();
+    }
+}

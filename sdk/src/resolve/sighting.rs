@@ -1,0 +1,219 @@
+//! One member's announcement on the local network, as it is said and as it is heard.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use mdns_sd::{ResolvedService, ServiceEvent, ServiceInfo};
+use peerflock_proto::{Candidate, MeshId, PeerId};
+
+use super::interface::{ADDRESSES_MAX, Interface};
+use super::ticket::NAME_BYTES_MAX;
+use super::{Listing, cut};
+
+/// What members of all meshes are found under (RFC 6763).
+pub(super) const SERVICE: &str = "_peerflock._udp.local.";
+/// The version of the announcement and of what is spoken at the port.
+const VERSION: &str = "1";
+/// Announcements remembered; more are ignored until some go.
+const SIGHTINGS_MAX: usize = 512;
+/// How much of a peer's key names its announcement: a DNS label holds 63 characters.
+const INSTANCE_CHARS: usize = 32;
+
+/// What a member says, and anybody may hear. Nothing of it is proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) peer: PeerId,
+    pub(super) mesh: MeshId,
+    pub(super) name: String,
+    pub(super) listing: Listing,
+    pub(super) players: usize,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Sighting {
+    /// As mDNS publishes it. All addresses have the same port; each is told only on the network to which it belongs.
+    pub(super) fn to_service(&self) -> Result<ServiceInfo, mdns_sd::Error> {
+        let peer = self.peer.to_string();
+        let instance = &peer[..INSTANCE_CHARS];
+        let ips: Vec<_> = self.addresses.iter().map(SocketAddr::ip).collect();
+        let port = self.addresses.first().map_or(0, SocketAddr::port);
+        let properties = [
+            ("version", VERSION.to_owned()),
+            ("peer", peer.clone()),
+            ("mesh", self.mesh.to_string()),
+            ("name", cut(self.name.clone(), NAME_BYTES_MAX)),
+            ("game", cut(self.listing.game.clone(), Listing::GAME_BYTES_MAX)),
+            ("players", self.players.to_string()),
+            ("max", self.listing.players_max.to_string()),
+            ("locked", u8::from(self.listing.locked).to_string()),
+        ];
+        let host = format!("peerflock-{instance}.local.");
+        let mut service = ServiceInfo::new(SERVICE, instance, &host, ips.as_slice(), port, properties.as_slice())?;
+        // The name is a key: nobody else has it, and asking around first takes most of a second.
+        service.set_requires_probe(false);
+        Ok(service)
+    }
+
+    /// As heard on `interface`; `None` when it is no announcement of ours, or of another version.
+    pub(super) fn from_service(service: &ResolvedService, interface: &Interface) -> Option<Self> {
+        let text = |key| service.get_property_val_str(key);
+        if text("version") != Some(VERSION) {
+            return None;
+        }
+        let readable = |key, bytes_max| {
+            let text: String = text(key).unwrap_or_default().chars().filter(|letter| !letter.is_control()).collect();
+            cut(text, bytes_max)
+        };
+        let number = |key| text(key).and_then(|text| text.parse::<u16>().ok()).map_or(0, usize::from);
+        let mut addresses: Vec<SocketAddr> = service
+            .get_addresses()
+            .iter()
+            .map(mdns_sd::ScopedIp::to_ip_addr)
+            .filter(|ip| interface.reaches(*ip))
+            .map(|ip| SocketAddr::new(ip, service.get_port()))
+            .collect();
+        addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+        addresses.truncate(ADDRESSES_MAX);
+        if addresses.is_empty() || service.get_port() == 0 {
+            return None;
+        }
+        Some(Self {
+            peer: text("peer")?.parse().ok()?,
+            mesh: text("mesh")?.parse().ok()?,
+            name: readable("name", NAME_BYTES_MAX),
+            listing: Listing {
+                game: readable("game", Listing::GAME_BYTES_MAX),
+                players_max: number("max"),
+                locked: text("locked") == Some("1"),
+            },
+            players: number("players"),
+            addresses,
+        })
+    }
+
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        self.addresses.iter().map(|address| Candidate { address: *address, peer: Some(self.peer) })
+    }
+}
+
+/// All announcements that are in the air now, by the name that mDNS knows them under.
+#[derive(Debug)]
+pub(super) struct Sightings {
+    interface: Interface,
+    seen: BTreeMap<String, Sighting>,
+}
+
+impl Sightings {
+    pub(super) fn new(interface: Interface) -> Self {
+        Self { interface, seen: BTreeMap::new() }
+    }
+
+    /// Takes in what mDNS heard. Returns the announcement that is new, or new in part.
+    pub(super) fn hear(&mut self, event: ServiceEvent) -> Option<&Sighting> {
+        match event {
+            ServiceEvent::ServiceResolved(service) => {
+                let Some(sighting) = Sighting::from_service(&service, &self.interface) else {
+                    self.seen.remove(&service.fullname);
+                    return None;
+                };
+                let full = self.seen.len() >= SIGHTINGS_MAX && !self.seen.contains_key(&service.fullname);
+                if full || self.seen.get(&service.fullname) == Some(&sighting) {
+                    return None;
+                }
+                Some(self.seen.entry(service.fullname.clone()).insert_entry(sighting).into_mut())
+            }
+            ServiceEvent::ServiceRemoved(_, fullname) => {
+                self.seen.remove(&fullname);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Sighting> {
+        self.seen.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(n: u8) -> Sighting {
+        Sighting {
+            peer: PeerId([n; 32]),
+            mesh: MeshId::from_name("dusk"),
+            name: "Dusk = over. Rome".into(),
+            listing: Listing { game: "Murmuration".into(), players_max: 12, locked: true },
+            players: 4,
+            addresses: vec!["127.0.0.1:4433".parse().unwrap()],
+        }
+    }
+
+    fn heard(sighting: &Sighting) -> ResolvedService {
+        sighting.to_service().unwrap().as_resolved_service()
+    }
+
+    #[test]
+    fn what_is_said_is_heard() {
+        assert_eq!(Sighting::from_service(&heard(&sighting(1)), &Interface::Loopback), Some(sighting(1)));
+    }
+
+    #[test]
+    fn long_and_odd_names_stay_within_limits() {
+        let mut odd = sighting(1);
+        odd.name = "ü".repeat(500);
+        odd.listing.game = "a\u{7}b\n".into();
+        let heard = Sighting::from_service(&heard(&odd), &Interface::All).unwrap();
+        assert_eq!(heard.name, "ü".repeat(NAME_BYTES_MAX / 2));
+        assert_eq!(heard.listing.game, "ab");
+    }
+
+    #[test]
+    fn foreign_announcements_are_none() {
+        let good = heard(&sighting(1));
+        let with = |key: &str, value: &str| {
+            let mut properties: Vec<(String, String)> =
+                good.txt_properties.iter().map(|text| (text.key().to_owned(), text.val_str().to_owned())).collect();
+            properties.retain(|(known, _)| known != key);
+            properties.push((key.to_owned(), value.to_owned()));
+            let service = ServiceInfo::new(SERVICE, "x", "x.local.", "127.0.0.1", 7, properties.as_slice());
+            Sighting::from_service(&service.unwrap().as_resolved_service(), &Interface::Loopback)
+        };
+        assert!(with("extra", "1").is_some());
+        assert_eq!(with("players", "-9").unwrap().players, 0);
+        for (key, value) in [("version", "2"), ("peer", "beef"), ("mesh", "é")] {
+            assert!(with(key, value).is_none(), "{key}");
+        }
+        // Nobody on loopback can send us out into the world.
+        let mut abroad = sighting(1);
+        abroad.addresses = vec!["192.0.2.1:53".parse().unwrap()];
+        assert_eq!(Sighting::from_service(&heard(&abroad), &Interface::Loopback), None);
+    }
+
+    #[test]
+    fn sightings_come_change_and_go() {
+        let mut sightings = Sightings::new(Interface::Loopback);
+        let resolved = |sighting: &Sighting| ServiceEvent::ServiceResolved(Box::new(heard(sighting)));
+        let mut one = sighting(1);
+        assert_eq!(sightings.hear(resolved(&one)), Some(&one));
+        assert_eq!(sightings.hear(resolved(&one)), None, "nothing new");
+        one.players = 5;
+        assert_eq!(sightings.hear(resolved(&one)), Some(&one));
+        assert_eq!(sightings.iter().collect::<Vec<_>>(), [&one]);
+        sightings.hear(ServiceEvent::ServiceRemoved(SERVICE.into(), heard(&one).fullname));
+        assert_eq!(sightings.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_announcements_is_bounded() {
+        let mut sightings = Sightings::new(Interface::Loopback);
+        for n in 0..2_000_u32 {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let one = Sighting { peer: PeerId(key), ..sighting(1) };
+            sightings.hear(ServiceEvent::ServiceResolved(Box::new(heard(&one))));
+        }
+        assert_eq!(sightings.iter().count(), SIGHTINGS_MAX);
+    }
+}

@@ -1,0 +1,397 @@
+//! A network in memory, under the real QUIC stack, for tests in virtual time.
+//!
+//! Every socket gets an address of its own in 198.18.0.0/15 (RFC 2544: for tests). Packets wait, get lost, doubled and
+//! overtake each other as the [`LinkModel`] says, with chances drawn from the seed for each pair of sockets by itself, so that
+//! traffic of one pair never changes the luck of another. Under tokio's paused clock on one thread, with
+//! [`PeerMeshBuilder::seed`](crate::PeerMeshBuilder::seed) and fixed identities, the same seed gives the same run.
+//!
+//! ```
+//! use peerflock::PeerMesh;
+//! use peerflock::test_utils::{LinkModel, VirtualNetwork};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), peerflock::StartError> {
+//! let network = VirtualNetwork::new(7, LinkModel { loss: 0.05, ..LinkModel::default() });
+//! let mesh = PeerMesh::named("test").lan(false).socket(network.socket()).seed([7; 32]).start().await?;
+//! assert_eq!(mesh.members().len(), 1);
+//! # Ok(()) }
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The port of all sockets.
+const PORT: u16 = 4_433;
+/// Packets that wait at one socket; more are lost, as at a real one.
+const QUEUE_PACKETS_MAX: usize = 4_096;
+/// What a packet that others overtake waits longer, at most.
+const OVERTAKEN: Duration = Duration::from_millis(50);
+
+/// What packets go through from one socket to another. By default a perfect network with 10 ms one way.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkModel {
+    /// The time one way at the least.
+    pub delay: Duration,
+    /// What is added at most, evenly drawn for every packet.
+    pub jitter: Duration,
+    /// The part of packets that is lost, 0 to 1.
+    pub loss: f64,
+    /// The part of packets that comes twice, 0 to 1.
+    pub duplicates: f64,
+    /// The part of packets that waits up to 50 ms longer, so that others overtake it, 0 to 1.
+    pub reordering: f64,
+}
+
+impl Default for LinkModel {
+    fn default() -> Self {
+        Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0.0, duplicates: 0.0, reordering: 0.0 }
+    }
+}
+
+/// What a network has carried so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkStats {
+    /// Packets that somebody sent.
+    pub sent: u64,
+    /// Packets that arrived, copies too.
+    pub delivered: u64,
+    /// Packets lost by chance, by an unplugged socket, or by a full one.
+    pub lost: u64,
+    /// A hash of when, whence, where to and how long, over all packets sent: equal for equal runs.
+    pub trace: u64,
+}
+
+/// A network in memory. Clones are the same network.
+#[derive(Clone, Debug)]
+pub struct VirtualNetwork {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    seed: u64,
+    model: LinkModel,
+    models: BTreeMap<(SocketAddr, SocketAddr), LinkModel>,
+    chances: BTreeMap<(SocketAddr, SocketAddr), Chance>,
+    inboxes: BTreeMap<SocketAddr, Inbox>,
+    unplugged: BTreeSet<SocketAddr>,
+    origin: Option<Instant>,
+    packets: u64,
+    stats: NetworkStats,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    waiting: BinaryHeap<Reverse<Packet>>,
+    reader: Option<Waker>,
+}
+
+/// Ordered by when it arrives, then by when it was sent.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Packet {
+    due: Instant,
+    number: u64,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl VirtualNetwork {
+    /// A network on which all packets fare as `model` says.
+    pub fn new(seed: u64, model: LinkModel) -> Self {
+        let state = State {
+            seed,
+            model,
+            models: BTreeMap::new(),
+            chances: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            unplugged: BTreeSet::new(),
+            origin: None,
+            packets: 0,
+            stats: NetworkStats::default(),
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A socket at the next free address: 198.18.0.1, then 198.18.0.2 and so on, always port 4433.
+    ///
+    /// # Panics
+    /// With more sockets than addresses, which is past 131,000.
+    pub fn socket(&self) -> Arc<VirtualSocket> {
+        let mut state = self.state();
+        let number =
+            u32::try_from(state.inboxes.len() + 1).ok().filter(|number| *number < 1 << 17).expect("a test's few sockets");
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number);
+        let address = SocketAddr::new(IpAddr::V4(ip), PORT);
+        state.inboxes.insert(address, Inbox::default());
+        drop(state);
+        Arc::new(VirtualSocket { address, network: self.clone(), timer: Mutex::default() })
+    }
+
+    /// From now on all packets fare so, but those between pairs with a model of their own.
+    pub fn set_model(&self, model: LinkModel) {
+        self.state().model = model;
+    }
+
+    /// From now on packets from one address to the other fare so. The way back is another link.
+    pub fn set_link_model(&self, from: SocketAddr, to: SocketAddr, model: LinkModel) {
+        self.state().models.insert((from, to), model);
+    }
+
+    /// From now on nothing comes from or gets to `address`: its process has crashed, or its cable is out.
+    pub fn unplug(&self, address: SocketAddr) {
+        self.state().unplugged.insert(address);
+    }
+
+    /// The cable is in again.
+    pub fn plug(&self, address: SocketAddr) {
+        self.state().unplugged.remove(&address);
+    }
+
+    /// Sends a packet that no QUIC stack made.
+    pub fn inject(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.state().send(from, to, bytes);
+    }
+
+    /// What was carried so far.
+    pub fn stats(&self) -> NetworkStats {
+        self.state().stats
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let now = Instant::now();
+        let origin = *self.origin.get_or_insert(now);
+        self.stats.sent += 1;
+        let seen = format!("{} {from} {to} {}", now.duration_since(origin).as_micros(), bytes.len());
+        self.stats.trace = hash(self.stats.trace, seen.as_bytes());
+        let model = *self.models.get(&(from, to)).unwrap_or(&self.model);
+        let seed = self.seed;
+        let chance = self.chances.entry((from, to)).or_insert_with(|| Chance(hash(seed, format!("{from} {to}").as_bytes())));
+        // Always drawn in the same number and order, so that one chance does not shift the next.
+        let lost = chance.happens(model.loss);
+        let copies = 1 + usize::from(chance.happens(model.duplicates));
+        let delays: [Duration; 2] = std::array::from_fn(|_| {
+            let jitter = model.jitter.mul_f64(chance.part());
+            let (late, how_late) = (chance.happens(model.reordering), OVERTAKEN.mul_f64(chance.part()));
+            model.delay + jitter + if late { how_late } else { Duration::ZERO }
+        });
+        if lost || self.unplugged.contains(&from) {
+            self.stats.lost += 1;
+            return;
+        }
+        for delay in delays.into_iter().take(copies) {
+            self.packets += 1;
+            let packet = Packet { due: now + delay, number: self.packets, from, bytes: bytes.to_vec() };
+            match self.inboxes.get_mut(&to).filter(|inbox| inbox.waiting.len() < QUEUE_PACKETS_MAX) {
+                Some(inbox) => {
+                    inbox.waiting.push(Reverse(packet));
+                    if let Some(reader) = inbox.reader.take() {
+                        reader.wake();
+                    }
+                }
+                None => self.stats.lost += 1,
+            }
+        }
+    }
+
+    /// The next packet that is due at `address`, or when one will be.
+    fn receive(&mut self, address: SocketAddr, reader: &Waker) -> Result<Packet, Option<Instant>> {
+        loop {
+            let inbox = self.inboxes.entry(address).or_default();
+            let due = inbox.waiting.peek().map(|Reverse(packet)| packet.due);
+            let Some(Reverse(packet)) = due.filter(|due| *due <= Instant::now()).and_then(|_| inbox.waiting.pop()) else {
+                inbox.reader = Some(reader.clone());
+                return Err(due);
+            };
+            if self.unplugged.contains(&address) {
+                self.stats.lost += 1;
+                continue;
+            }
+            self.stats.delivered += 1;
+            return Ok(packet);
+        }
+    }
+}
+
+/// One end of a [`VirtualNetwork`], for [`PeerMeshBuilder::socket`](crate::PeerMeshBuilder::socket).
+pub struct VirtualSocket {
+    address: SocketAddr,
+    network: VirtualNetwork,
+    timer: Mutex<Option<Pin<Box<Sleep>>>>,
+}
+
+impl VirtualSocket {
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl fmt::Debug for VirtualSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VirtualSocket({})", self.address)
+    }
+}
+
+impl AsyncUdpSocket for VirtualSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        let mut state = self.network.state();
+        transmit.contents.chunks(segment).for_each(|bytes| state.send(self.address, transmit.destination, bytes));
+        Ok(())
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+        let mut received = 0;
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Some((buffer, meta)) = bufs.get_mut(received).zip(meta.get_mut(received)) else {
+                return Poll::Ready(Ok(received));
+            };
+            match self.network.state().receive(self.address, cx.waker()) {
+                Ok(packet) => {
+                    // A packet too long for the buffer is cut, as the operating system would.
+                    let length = packet.bytes.len().min(buffer.len());
+                    buffer[..length].copy_from_slice(&packet.bytes[..length]);
+                    *meta = RecvMeta::default();
+                    (meta.addr, meta.len, meta.stride, meta.dst_ip) = (packet.from, length, length, Some(self.address.ip()));
+                    received += 1;
+                }
+                Err(_) if received > 0 => return Poll::Ready(Ok(received)),
+                Err(None) => return Poll::Pending,
+                Err(Some(due)) => {
+                    let timer = timer.insert(Box::pin(sleep_until(due)));
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// `SplitMix64` (Steele et al., 2014): small, fast, and the same everywhere.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    /// Evenly drawn from 0 to 1.
+    fn part(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn happens(&mut self, probability: f64) -> bool {
+        self.part() < probability
+    }
+}
+
+/// FNV-1a over `bytes`, going on from `before`.
+fn hash(before: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(before ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn receive(socket: &VirtualSocket) -> (Vec<u8>, SocketAddr) {
+        std::future::poll_fn(|cx| {
+            let (mut buffer, mut meta) = ([0; 64], [RecvMeta::default()]);
+            let polled = socket.poll_recv(cx, &mut [IoSliceMut::new(&mut buffer)], &mut meta);
+            polled.map(|received| {
+                assert_eq!(received.unwrap(), 1);
+                (buffer[..meta[0].len].to_vec(), meta[0].addr)
+            })
+        })
+        .await
+    }
+
+    async fn arrivals(seed: u64, model: LinkModel) -> (Vec<u8>, Duration, NetworkStats) {
+        let network = VirtualNetwork::new(seed, model);
+        let (a, b) = (network.socket(), network.socket());
+        for n in 0..200 {
+            network.inject(a.address(), b.address(), &[n]);
+        }
+        let (mut arrived, started) = (Vec::new(), Instant::now());
+        let mut last = Duration::ZERO;
+        while let Ok((bytes, from)) = tokio::time::timeout(Duration::from_secs(1), receive(&b)).await {
+            assert_eq!(from, a.address());
+            arrived.extend(bytes);
+            last = started.elapsed();
+        }
+        (arrived, last, network.stats())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_perfect_network_only_delays() {
+        let (arrived, last, stats) = arrivals(1, LinkModel::default()).await;
+        assert_eq!(arrived, (0..200).collect::<Vec<u8>>());
+        assert!(last >= Duration::from_millis(10) && last <= Duration::from_millis(12), "{last:?}");
+        assert_eq!((stats.sent, stats.delivered, stats.lost), (200, 200, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_one_does_all_it_says_and_the_same_again() {
+        let model =
+            LinkModel { jitter: Duration::from_millis(20), loss: 0.2, duplicates: 0.2, reordering: 0.1, ..LinkModel::default() };
+        let (arrived, _, stats) = arrivals(1, model).await;
+        assert!((20..80).contains(&stats.lost), "about 40 of 200: {}", stats.lost);
+        assert!(stats.delivered > 200 - stats.lost, "some came twice");
+        assert!(!arrived.is_sorted(), "some were overtaken");
+        assert_eq!(arrivals(1, model).await.0, arrived);
+        assert_ne!(arrivals(2, model).await.0, arrived);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_passes_an_unplugged_cable() {
+        let network = VirtualNetwork::new(1, LinkModel::default());
+        let (a, b) = (network.socket(), network.socket());
+        network.unplug(b.address());
+        network.inject(a.address(), b.address(), b"lost");
+        network.inject(b.address(), a.address(), b"lost");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), receive(&b)).await.is_err());
+        network.plug(b.address());
+        network.inject(a.address(), b.address(), b"found");
+        assert_eq!(receive(&b).await.0, b"found");
+    }
+}
