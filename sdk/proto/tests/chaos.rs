@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim};
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Topic, Value, WorldEvent,
+    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Topic, Value,
+    WorldEvent,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -29,7 +30,9 @@ fn nothing_is_lost_whatever_happens() {
 #[test]
 fn what_failed_once_is_tried_for_ever() {
     let lines = REGRESSIONS.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty());
-    for seed in lines.map(|line| line.split_whitespace().next().and_then(|seed| seed.parse().ok()).expect("a line starts with its seed")) {
+    for seed in
+        lines.map(|line| line.split_whitespace().next().and_then(|seed| seed.parse().ok()).expect("a line starts with its seed"))
+    {
         Chaos::new(seed).run();
     }
 }
@@ -124,7 +127,11 @@ impl Chaos {
         for index in self.alive.clone() {
             let mut changes = Vec::new();
             for entity in self.owned.get(&index).into_iter().flatten() {
-                changes.push(Change::Set { entity: *entity, kind: PLACE, value: Value::fields([self.rng.next_u32() as i32 % 1_000, 1, 2]) });
+                changes.push(Change::Set {
+                    entity: *entity,
+                    kind: PLACE,
+                    value: Value::fields([self.rng.next_u32() as i32 % 1_000, 1, 2]),
+                });
             }
             let spawned = *self.spawned.get(&index).unwrap_or(&0);
             if spawned < 12 && self.one_in(4) {
@@ -141,7 +148,7 @@ impl Chaos {
             if self.one_in(5)
                 && let Some(entity) = self.owned.get_mut(&index).and_then(BTreeSet::pop_first)
             {
-                let to = self.alive[self.below(self.alive.len())];
+                let to = self.anyone();
                 if to == index || self.one_in(6) {
                     self.adoptable -= 1;
                     changes.push(Change::Despawn { entity });
@@ -166,7 +173,7 @@ impl Chaos {
     }
 
     fn disturb(&mut self) {
-        let victim = self.alive[self.below(self.alive.len())];
+        let victim = self.anyone();
         match self.below(4) {
             0 if self.alive.len() > 2 => {
                 self.alive.retain(|index| *index != victim);
@@ -179,7 +186,7 @@ impl Chaos {
             }
             1 => {
                 let late = self.sim.add(self.config.clone(), [7; 32]);
-                let known = self.alive[self.below(self.alive.len())];
+                let known = self.anyone();
                 self.sim.introduce(late, known);
                 self.alive.push(late);
             }
@@ -189,7 +196,7 @@ impl Chaos {
                 self.sim.pause(victim, pause);
             }
             _ => {
-                let other = self.alive[self.below(self.alive.len())];
+                let other = self.anyone();
                 if other != victim {
                     self.sim.cut(victim, other);
                 }
@@ -208,7 +215,11 @@ impl Chaos {
                     }
                     Event::World(WorldEvent::Owner { entity, owner }) => {
                         let mine = self.owned.entry(index).or_default();
-                        if owner == me { mine.insert(entity) } else { mine.remove(&entity) };
+                        if owner == me {
+                            mine.insert(entity)
+                        } else {
+                            mine.remove(&entity)
+                        };
                     }
                     Event::World(WorldEvent::Vanished { entity }) => {
                         self.owned.entry(index).or_default().remove(&entity);
@@ -239,7 +250,10 @@ impl Chaos {
                 let id = self.sim.peer(author);
                 let texts: Vec<&String> = heard.iter().filter(|(from, _)| *from == id).map(|(_, text)| text).collect();
                 let numbers: Vec<u64> = texts.iter().map(|text| text.parse().expect("we sent numbers")).collect();
-                self.check(numbers.is_sorted_by(|a, b| a < b), &format!("node {listener} heard {author} out of order or twice: {numbers:?}"));
+                self.check(
+                    numbers.is_sorted_by(|a, b| a < b),
+                    &format!("node {listener} heard {author} out of order or twice: {numbers:?}"),
+                );
                 if self.steady.contains(listener) && self.steady.contains(&author) && listener != &author {
                     let said: Vec<&String> = self.said.iter().filter(|(by, _)| *by == author).map(|(_, text)| text).collect();
                     self.check(texts == said, &format!("node {listener} heard {texts:?} of what {author} said: {said:?}"));
@@ -250,6 +264,11 @@ impl Chaos {
 
     fn members(&self, index: usize) -> usize {
         self.sim.node(index).members(self.sim.now()).len()
+    }
+
+    fn anyone(&mut self) -> usize {
+        let index = self.below(self.alive.len());
+        self.alive[index]
     }
 
     fn below(&mut self, limit: usize) -> usize {

@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Verdict, Welcome};
 
 /// Most entities' titles in one frame.
-const HOLDINGS_PER_FRAME: usize = 500;
+pub(super) const HOLDINGS_PER_FRAME: usize = 500;
 
 impl Node {
     pub(super) fn link_up(&mut self, link: LinkId, peer: PeerId, address: SocketAddr, exporter: [u8; 32], now: Time) {
@@ -187,7 +187,7 @@ impl Node {
         for signed in others {
             self.say_to(link, &Frame::Presence(signed));
         }
-        for holdings in self.world.holdings().chunks(HOLDINGS_PER_FRAME) {
+        for holdings in self.world.holdings(None).chunks(HOLDINGS_PER_FRAME) {
             self.say_to(link, &Frame::Holdings(holdings.to_vec()));
         }
         if stranger {

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use super::{CloseReason, Farewell, Node, Output};
 use crate::id::{LinkId, PeerId};
 use crate::state::acks::Acked;
+use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
-use crate::wire::{Body, Frame, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+use crate::wire::{Adoption, Body, Frame, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
@@ -19,6 +20,10 @@ const BEAT: Duration = Duration::from_millis(50);
 const ASLEEP: Duration = Duration::from_millis(250);
 /// How often neighbors are told what messages we have.
 const DIGEST_EVERY: Duration = Duration::from_millis(250);
+/// How often neighbors compare a part of who owns what.
+const COMPARE_EVERY: Duration = Duration::from_millis(250);
+/// Most entities in one message of adoption.
+const ADOPTIONS_PER_MESSAGE: usize = 500;
 /// A gap that a digest shows is pulled if it is still there after so long.
 const PULL_AFTER: Duration = Duration::from_millis(100);
 /// Whoever takes longer from connection to membership is no member.
@@ -34,13 +39,16 @@ pub(super) struct Pace {
     next_beat: Time,
     last_frame: Time,
     next_digest: Time,
+    next_comparison: Time,
+    /// Which part of the titles was compared last.
+    part: u8,
     /// Our presence changed and is to be told.
     presence_due: bool,
 }
 
 impl Pace {
     pub(super) fn starting(now: Time) -> Self {
-        Self { next_beat: now, last_frame: now, next_digest: now, presence_due: false }
+        Self { next_beat: now, last_frame: now, next_digest: now, next_comparison: now, part: 0, presence_due: false }
     }
 
     /// Look around before long: something changed that may want a dial.
@@ -93,6 +101,7 @@ impl Node {
             self.tell_presence();
         }
         self.repair_messages(now);
+        self.compare_holdings(now);
         self.dial_due(now);
         self.report_world();
     }
@@ -200,8 +209,28 @@ impl Node {
         }
         let (world, mut around) = self.world(now);
         let adoptions = world.adopt_orphans(&mut around);
-        for chunk in adoptions.chunks(500) {
+        self.tell_adoptions(adoptions);
+    }
+
+    /// Tells everyone what we took over, or take back.
+    pub(super) fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
+        for chunk in adoptions.chunks(ADOPTIONS_PER_MESSAGE) {
             self.tell_everyone(&Body::Adopt(chunk.to_vec()));
+        }
+    }
+
+    /// Neighbors compare what they know of who owns what, a part at a time.
+    fn compare_holdings(&mut self, now: Time) {
+        if now < self.pace.next_comparison {
+            return;
+        }
+        self.pace.next_comparison = now + COMPARE_EVERY;
+        self.world.drop_unclaimed(now);
+        self.pace.part = (self.pace.part + 1) % PARTS;
+        let (part, hash) = (self.pace.part, self.world.part_hash(self.pace.part));
+        let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
+        for link in links {
+            self.say_to(link, &Frame::HoldingsHash { part, hash });
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::admit::HOLDINGS_PER_FRAME;
 use super::{CloseReason, Event, Farewell, Node, Topic};
 use crate::flood::Arrival;
 use crate::id::{LinkId, PeerId, Tick};
@@ -17,8 +18,8 @@ use crate::state::snapshot::{Record, Snapshot};
 use crate::state::{Change, tick_frame};
 use crate::time::Time;
 use crate::wire::{
-    ADDRESSES_MAX, Body, DecodeError, FRAME_BYTES_MAX, Frame, Holding, Keyframe, Lane, Message, Note, Packet, Presence,
-    REFERRALS_MAX, Receipt, Signed, codec,
+    ADDRESSES_MAX, Body, DecodeError, FRAME_BYTES_MAX, Frame, Keyframe, Lane, Message, Note, Packet, Presence, REFERRALS_MAX,
+    Receipt, Signed, codec,
 };
 
 /// A keyframe is asked for again after so long.
@@ -116,7 +117,18 @@ impl Node {
                     self.say_to(link, &Frame::Digest(digest));
                 }
             }
-            Frame::Holdings(holdings) => self.hear_holdings(holdings, now),
+            Frame::Holdings(holdings) => {
+                let (world, mut around) = self.world(now);
+                let objections = world.learn(holdings, &mut around);
+                self.tell_adoptions(objections);
+            }
+            Frame::HoldingsHash { part, hash } => {
+                if self.world.part_hash(part) != hash {
+                    for holdings in self.world.holdings(Some(part)).chunks(HOLDINGS_PER_FRAME) {
+                        self.say_to(link, &Frame::Holdings(holdings.to_vec()));
+                    }
+                }
+            }
             Frame::WantKeyframe { origin, tick } => self.send_keyframe(link, origin, Some(tick)),
             Frame::Keyframe(keyframe) => self.hear_keyframe(link, keyframe, now),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
@@ -268,11 +280,6 @@ impl Node {
         let (records, _) = assembler.finish()?;
         let max = self.config.limits.entities_per_origin;
         if records.len() > max { Err(DecodeError::TooLong(max)) } else { Ok(records) }
-    }
-
-    fn hear_holdings(&mut self, holdings: Vec<Holding>, now: Time) {
-        let (world, mut around) = self.world(now);
-        world.learn(holdings, &mut around);
     }
 
     pub(super) fn roster_hash(&self) -> u32 {
@@ -494,14 +501,15 @@ impl Node {
                             records.into_iter().find(|record| record.entity == entity && record.number == number)
                         {
                             let (world, mut around) = self.world(now);
-                            world.transferred(author, entity, number, to, Record::clone(&record), &mut around);
+                            world.transferred(author, number, to, Record::clone(&record), &mut around);
                         }
                     }
                     Err(_) => self.counters.violations += 1,
                 },
                 Body::Adopt(adoptions) => {
                     let (world, mut around) = self.world(now);
-                    world.adopted(author, adoptions, &mut around);
+                    let objections = world.adopted(author, adoptions, &mut around);
+                    self.tell_adoptions(objections);
                 }
                 Body::Farewell => self.depart(author, Farewell::Left, now),
             }

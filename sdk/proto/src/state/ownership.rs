@@ -17,6 +17,7 @@ pub(crate) struct Ownership {
     titles: BTreeMap<EntityId, Title>,
 }
 
+/// Who owns an entity, and how that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Title {
     pub(crate) number: u32,
@@ -24,11 +25,31 @@ pub(crate) struct Title {
     pub(crate) owner: Option<PeerId>,
     /// The owner at the number before.
     pub(crate) previous: Option<PeerId>,
+    /// The owner took it over; nobody gave it.
+    pub(crate) adopted: bool,
+}
+
+/// How an owner came to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// It was given the entity by this peer, which signed that.
+    Given(PeerId),
+    /// It says that it took over the entity of a member that is gone, or takes back its own.
+    Adopted,
+}
+
+/// What to make of a step of ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Take,
+    /// It may become true: once a step before it arrives, or once the owner turns out to be gone.
+    Wait,
+    Refuse,
 }
 
 impl Ownership {
     pub(crate) fn title(&self, entity: &EntityId) -> Title {
-        let spawned = Title { number: 0, owner: Some(entity.spawner), previous: None };
+        let spawned = Title { number: 0, owner: Some(entity.spawner), previous: None, adopted: false };
         self.titles.get(entity).copied().unwrap_or(spawned)
     }
 
@@ -36,25 +57,48 @@ impl Ownership {
         self.title(entity).owner
     }
 
-    /// All titles that differ from "its spawner's", for a newcomer.
+    /// All titles that differ from "its spawner's".
     pub(crate) fn titles(&self) -> impl Iterator<Item = (&EntityId, &Title)> {
         self.titles.iter()
     }
 
-    /// Whether a step to `number` and `owner`, away from `previous`, takes precedence over what is known.
-    pub(crate) fn yields_to(&self, entity: &EntityId, number: u32, owner: &PeerId, previous: &PeerId) -> bool {
+    /// Whether `to` owns the entity at `number` by these means, where `gone` tells who is not here.
+    pub(crate) fn judge(
+        &self,
+        entity: &EntityId,
+        number: u32,
+        to: &PeerId,
+        means: Means,
+        gone: impl Fn(&PeerId) -> bool,
+    ) -> Verdict {
         let title = self.title(entity);
-        let Some(current) = title.owner else { return false };
-        if number == title.number && title.previous == Some(*previous) {
-            return score(entity, owner) > score(entity, &current);
+        let next = number == title.number + 1;
+        let ahead = number > title.number;
+        // Back to its owner, or to the one from whom it was taken without being given, is always safe.
+        let keeps = ahead && title.owner == Some(*to);
+        let reclaims = ahead && title.previous == Some(*to) && (title.adopted || title.owner.is_none());
+        let rivals =
+            number == title.number && title.owner.is_some_and(|owner| owner != *to && score(entity, to) > score(entity, &owner));
+        let takes = match means {
+            // One that gives away did not remove: what looked like its end was only the end of its part.
+            Means::Given(from) => {
+                let from_owner = title.owner == Some(from) || (title.owner.is_none() && title.previous == Some(from));
+                keeps || (next && from_owner) || (rivals && title.previous == Some(from))
+            }
+            Means::Adopted => {
+                let from_gone = next && title.owner.as_ref().is_some_and(&gone);
+                keeps || reclaims || from_gone || (rivals && (title.adopted || title.previous.as_ref().is_some_and(gone)))
+            }
+        };
+        match (takes, ahead) {
+            (true, _) => Verdict::Take,
+            (false, true) => Verdict::Wait,
+            (false, false) => Verdict::Refuse,
         }
-        // Back to its owner is always safe: a peer taken for dead gets its entities back, whatever was missed meanwhile.
-        (number == title.number + 1 && current == *previous) || (number > title.number && current == *owner)
     }
 
-    pub(crate) fn set(&mut self, entity: EntityId, number: u32, owner: Option<PeerId>) {
-        let previous = self.owner(&entity);
-        self.titles.insert(entity, Title { number, owner, previous });
+    pub(crate) fn set(&mut self, entity: EntityId, title: Title) {
+        self.titles.insert(entity, title);
         if self.titles.len() > TITLES_MAX {
             self.titles.pop_first();
         }
@@ -62,11 +106,31 @@ impl Ownership {
 
     /// The entity is gone for good. Nothing need be remembered of one that never left its spawner: only that could bring it back.
     pub(crate) fn bury(&mut self, entity: EntityId) {
-        let number = self.title(&entity).number;
-        if number > 0 {
-            self.set(entity, number, None);
+        let title = self.title(&entity);
+        if title.number > 0 {
+            self.set(entity, Title { owner: None, previous: title.owner, ..title });
         }
     }
+
+    /// A hash of one part in [`PARTS`] of the titles, for neighbors to compare.
+    pub(crate) fn part_hash(&self, part: u8) -> [u8; 16] {
+        let mut hash = blake3::Hasher::new_derive_key("peerflock 1 titles");
+        for (entity, title) in self.titles.iter().filter(|(entity, _)| part_of(entity) == part) {
+            hash.update(&entity.spawner.0).update(&entity.boot.0.to_le_bytes()).update(&entity.counter.to_le_bytes());
+            hash.update(&title.number.to_le_bytes()).update(&title.owner.map_or([0; 32], |owner| owner.0));
+        }
+        let mut part_hash = [0; 16];
+        hash.finalize_xof().fill(&mut part_hash);
+        part_hash
+    }
+}
+
+/// Into how many parts titles are divided for comparing.
+pub(crate) const PARTS: u8 = 8;
+
+/// To which part an entity's title belongs.
+pub(crate) fn part_of(entity: &EntityId) -> u8 {
+    (entity.counter % u32::from(PARTS)) as u8
 }
 
 /// How well `peer` suits `entity`: the one who scores highest adopts it.
@@ -88,38 +152,60 @@ mod tests {
     const C: PeerId = PeerId([3; 32]);
     const ENTITY: EntityId = EntityId { spawner: A, boot: Boot(1), counter: 7 };
 
+    fn given(ownership: &Ownership, number: u32, to: PeerId, from: PeerId) -> Verdict {
+        ownership.judge(&ENTITY, number, &to, Means::Given(from), |_| false)
+    }
+
+    fn adopted(ownership: &Ownership, number: u32, by: PeerId, gone: &[PeerId]) -> Verdict {
+        ownership.judge(&ENTITY, number, &by, Means::Adopted, |peer| gone.contains(peer))
+    }
+
+    fn owned(number: u32, owner: PeerId, previous: PeerId, adopted: bool) -> Ownership {
+        let mut ownership = Ownership::default();
+        ownership.set(ENTITY, Title { number, owner: Some(owner), previous: Some(previous), adopted });
+        ownership
+    }
+
     #[test]
     fn only_the_owner_gives_away_and_one_step_at_a_time() {
-        let mut ownership = Ownership::default();
-        assert!(ownership.yields_to(&ENTITY, 1, &B, &A));
-        assert!(!ownership.yields_to(&ENTITY, 1, &B, &C));
-        assert!(!ownership.yields_to(&ENTITY, 2, &B, &A));
-        ownership.set(ENTITY, 1, Some(B));
-        assert_eq!(ownership.owner(&ENTITY), Some(B));
-        assert!(!ownership.yields_to(&ENTITY, 1, &A, &B));
-        assert!(ownership.yields_to(&ENTITY, 2, &A, &B));
-        assert!(ownership.yields_to(&ENTITY, 4, &B, &C), "back to the owner itself");
+        let spawned = Ownership::default();
+        assert_eq!(given(&spawned, 1, B, A), Verdict::Take);
+        assert_eq!(given(&spawned, 1, B, C), Verdict::Wait);
+        assert_eq!(given(&spawned, 2, B, A), Verdict::Wait);
+        let passed = owned(1, B, A, false);
+        assert_eq!(given(&passed, 1, A, B), Verdict::Refuse);
+        assert_eq!(given(&passed, 2, A, B), Verdict::Take);
+        assert_eq!(given(&passed, 4, B, C), Verdict::Take, "back to the owner itself");
+    }
+
+    #[test]
+    fn only_a_leavers_entity_is_adopted_and_one_wrongly_adopted_is_taken_back() {
+        let spawned = Ownership::default();
+        assert_eq!(adopted(&spawned, 1, B, &[]), Verdict::Wait);
+        assert_eq!(adopted(&spawned, 1, B, &[A]), Verdict::Take);
+        let taken = owned(1, B, A, true);
+        assert_eq!(adopted(&taken, 2, A, &[]), Verdict::Take);
+        assert_eq!(adopted(&taken, 2, C, &[]), Verdict::Wait);
+        let fairly_given = owned(1, B, A, false);
+        assert_eq!(adopted(&fairly_given, 2, A, &[]), Verdict::Wait);
     }
 
     #[test]
     fn two_at_one_number_end_with_one_owner() {
-        let end = |first: PeerId, second: PeerId| {
-            let mut ownership = Ownership::default();
-            ownership.set(ENTITY, 1, Some(first));
-            if ownership.yields_to(&ENTITY, 1, &second, &A) {
-                ownership.set(ENTITY, 1, Some(second));
-            }
-            ownership.owner(&ENTITY)
+        let wins = |first: PeerId, second: PeerId| match adopted(&owned(1, first, A, true), 1, second, &[A]) {
+            Verdict::Take => second,
+            _ => first,
         };
-        assert_eq!(end(B, C), end(C, B));
+        assert_eq!(wins(B, C), wins(C, B));
     }
 
     #[test]
-    fn what_is_gone_for_good_stays_gone() {
-        let mut ownership = Ownership::default();
-        ownership.set(ENTITY, 1, Some(B));
+    fn what_is_gone_for_good_stays_gone_unless_its_owner_had_given_it_away() {
+        let mut ownership = owned(1, B, A, false);
         ownership.bury(ENTITY);
         assert_eq!(ownership.owner(&ENTITY), None);
-        assert!(!ownership.yields_to(&ENTITY, 2, &C, &B));
+        assert_eq!(given(&ownership, 2, C, A), Verdict::Wait);
+        assert_eq!(adopted(&ownership, 2, C, &[A, B]), Verdict::Wait);
+        assert_eq!(given(&ownership, 2, C, B), Verdict::Take);
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct PieceHeader {
 pub(crate) struct ClaimChange {
     pub(crate) entity: EntityId,
     pub(crate) new: Option<Arc<Record>>,
+    /// The number at which the origin held it before, if it did.
+    pub(crate) old_number: Option<u32>,
     pub(crate) tick: Tick,
     pub(crate) at: MeshTime,
 }
@@ -232,6 +234,7 @@ impl Replica {
         if old.as_ref().map_or(newest_whole, |old| old.tick) > header.tick {
             return;
         }
+        let old_number = old.as_ref().map(|old| old.record.number);
         let differs = match (&old, &new) {
             (Some(old), Some(new)) => !Arc::ptr_eq(&old.record, new) && old.record != *new,
             (old, new) => old.is_some() != new.is_some(),
@@ -246,7 +249,7 @@ impl Replica {
             }
         }
         if differs {
-            changes.push(ClaimChange { entity, new, tick: header.tick, at: header.at });
+            changes.push(ClaimChange { entity, new, old_number, tick: header.tick, at: header.at });
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::author::Author;
-use super::ownership::{Ownership, score};
+use super::ownership::{Means, Ownership, Title, Verdict, part_of, score};
 use super::replica::{ClaimChange, Replica};
 use super::snapshot::Record;
 use super::{Change, Orphan, Registry};
@@ -20,6 +20,8 @@ use crate::wire::{Adoption, Holding};
 
 /// How long the first in rank for an orphan is waited for before the second takes it, and so on.
 const ADOPTION_TURN: Duration = Duration::from_millis(500);
+/// An entity that its new owner has not claimed for so long was removed by it at once, before anybody saw.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// Most steps of ownership kept that cannot be taken yet.
 const PENDING_MAX: usize = 4_096;
 
@@ -43,13 +45,14 @@ struct Shown {
     owner: PeerId,
     record: Arc<Record>,
     tick: Tick,
+    /// Since when its owner, who is another, ought to claim it and does not.
+    unclaimed: Option<Time>,
 }
 
 /// A change of owner as somebody announced it.
 #[derive(Clone, Debug)]
 struct Step {
-    from: PeerId,
-    adopted: bool,
+    means: Means,
     record: Option<Arc<Record>>,
 }
 
@@ -169,8 +172,11 @@ impl World {
                         let mut record = Record::clone(&record);
                         record.number = number;
                         let record = Arc::new(record);
-                        self.ownership.set(entity, number, Some(to));
+                        self.ownership.set(entity, Title { number, owner: Some(to), previous: Some(self.me), adopted: false });
                         self.show(entity, to, record.clone(), around.author.tick(), around.mesh_now, true);
+                        if let Some(shown) = self.shown.get_mut(&entity) {
+                            shown.unclaimed = Some(around.now);
+                        }
                         self.events.push(WorldEvent::Owner { entity, owner: to });
                         given.push(Given { entity, number, to, record });
                         touched.remove(&entity);
@@ -202,70 +208,97 @@ impl World {
                 }
                 // Ahead of the news that would make it true, or behind it.
                 Some(_) => {}
-                None => {
+                // What is removed is the entity as this owner held it; not what it once held, gave away and was given again.
+                None if change.old_number == Some(title.number) => {
                     if self.shown.get(&change.entity).is_some_and(|shown| shown.owner == origin && change.tick >= shown.tick) {
                         self.vanish(&change.entity);
                         self.ownership.bury(change.entity);
                     }
                 }
+                None => {}
             }
         }
     }
 
     /// The owner says that it gave an entity away.
-    pub(crate) fn transferred(
-        &mut self,
-        from: PeerId,
-        entity: EntityId,
-        number: u32,
-        to: PeerId,
-        record: Record,
-        around: &mut Surroundings<'_>,
-    ) {
-        let record = Arc::new(record);
-        self.step(entity, number, to, Step { from, adopted: false, record: Some(record) }, around);
+    pub(crate) fn transferred(&mut self, from: PeerId, number: u32, to: PeerId, record: Record, around: &mut Surroundings<'_>) {
+        let entity = record.entity;
+        self.step(entity, number, to, Step { means: Means::Given(from), record: Some(Arc::new(record)) }, around);
     }
 
-    /// A member says that it took a leaver's entities over.
-    pub(crate) fn adopted(&mut self, by: PeerId, adoptions: Vec<Adoption>, around: &mut Surroundings<'_>) {
+    /// A member says that it took a leaver's entities over. Where it was mistaken and they are ours, what we say against it.
+    pub(crate) fn adopted(&mut self, by: PeerId, adoptions: Vec<Adoption>, around: &mut Surroundings<'_>) -> Vec<Adoption> {
+        let mut objections = Vec::new();
         for Adoption { entity, number } in adoptions {
-            let title = self.ownership.title(&entity);
-            // The owner before the step; where two adopted at once, the one whom both adopted from.
-            let from = if number == title.number { title.previous } else { title.owner };
-            if let Some(from) = from {
-                self.step(entity, number, by, Step { from, adopted: true, record: None }, around);
+            if by != self.me && self.is_mine(&entity, around) && number > self.ownership.title(&entity).number {
+                objections.push(self.reclaim(entity, number + 1, around));
+            } else {
+                self.step(entity, number, by, Step { means: Means::Adopted, record: None }, around);
             }
         }
+        objections
     }
 
-    /// A neighbor says who owns what. Believed where it is ahead of us and the owner we know is not here to object.
-    pub(crate) fn learn(&mut self, holdings: Vec<Holding>, around: &mut Surroundings<'_>) {
-        for Holding { entity, number, owner } in holdings {
+    /// A neighbor says who owns what, where that differs from what we think. Further on is believed, but not that somebody
+    /// adopted what its owner still holds; then, if that owner is ourselves, what we say against it.
+    pub(crate) fn learn(&mut self, holdings: Vec<Holding>, around: &mut Surroundings<'_>) -> Vec<Adoption> {
+        let mut objections = Vec::new();
+        for Holding { entity, number, owner, previous, adopted } in holdings {
             let title = self.ownership.title(&entity);
-            let objects = title.owner.is_some_and(|owner| around.present.contains(&owner)) && self.shown.contains_key(&entity);
-            let tie = number == title.number
-                && owner
-                    .is_some_and(|owner| title.owner.is_some_and(|current| score(&entity, &owner) > score(&entity, &current)));
-            let absent = title.owner.is_some_and(|owner| owner != self.me && !around.present.contains(&owner));
-            if (number > title.number && !objects) || (tie && (absent || title.owner == Some(self.me)) && number > 0) {
-                match owner {
-                    Some(owner) => self.pass_to(entity, number, owner, None, around),
-                    None => {
-                        self.ownership.set(entity, number, None);
-                        around.author.remove(&entity);
-                        self.vanish(&entity);
+            if (number, owner) == (title.number, title.owner) || number < title.number {
+                continue;
+            }
+            if self.is_mine(&entity, around) {
+                let given_on = number > title.number && !adopted && owner.is_some();
+                let outranked =
+                    number == title.number && owner.is_some_and(|owner| score(&entity, &owner) > score(&entity, &self.me));
+                if !given_on && !outranked {
+                    // Somebody thinks that it is gone, or its own.
+                    if number > title.number || owner.is_none() {
+                        objections.push(self.reclaim(entity, number + 1, around));
                     }
+                    continue;
+                }
+            } else if number == title.number {
+                // Gone for good outweighs nothing; the higher score outweighs the lower.
+                let outranks = |current: PeerId| owner.is_some_and(|owner| score(&entity, &owner) > score(&entity, &current));
+                if !title.owner.is_none_or(outranks) {
+                    continue;
+                }
+            } else if adopted
+                && title.owner.is_some_and(|owner| around.present.contains(&owner))
+                && self.shown.contains_key(&entity)
+            {
+                continue;
+            }
+            match owner {
+                Some(_) => self.pass_to(entity, Title { number, owner, previous, adopted }, None, around),
+                None => {
+                    self.ownership.set(entity, Title { number, owner, previous, adopted });
+                    self.vanish(&entity);
                 }
             }
         }
+        objections
     }
 
-    /// What a newcomer must know of who owns what.
-    pub(crate) fn holdings(&self) -> Vec<Holding> {
+    /// One part of what is known of who owns what, or all of it.
+    pub(crate) fn holdings(&self, part: Option<u8>) -> Vec<Holding> {
         self.ownership
             .titles()
-            .map(|(entity, title)| Holding { entity: *entity, number: title.number, owner: title.owner })
+            .filter(|(entity, _)| part.is_none_or(|part| part_of(entity) == part))
+            .map(|(entity, title)| Holding {
+                entity: *entity,
+                number: title.number,
+                owner: title.owner,
+                previous: title.previous,
+                adopted: title.adopted,
+            })
             .collect()
+    }
+
+    pub(crate) fn part_hash(&self, part: u8) -> [u8; 16] {
+        self.ownership.part_hash(part)
     }
 
     /// A member is gone: its entities vanish or become orphans.
@@ -294,12 +327,22 @@ impl World {
         }
     }
 
+    /// Entities whose new owner has long had the time to claim them, and did not: it removed them before anybody saw.
+    pub(crate) fn drop_unclaimed(&mut self, now: Time) {
+        let overdue = |shown: &Shown| shown.unclaimed.is_some_and(|since| now.since(since) >= CLAIM_PATIENCE);
+        let unclaimed: Vec<EntityId> = self.shown.iter().filter(|(_, shown)| overdue(shown)).map(|(entity, _)| *entity).collect();
+        for entity in unclaimed.into_iter().filter(|entity| !self.orphans.contains_key(entity)).collect::<Vec<_>>() {
+            self.vanish(&entity);
+            self.ownership.bury(entity);
+        }
+    }
+
     /// A member whom we took for gone is here again: what we adopted from it is to be given back.
     pub(crate) fn returned(&mut self, peer: PeerId) -> Vec<EntityId> {
         self.orphans.retain(|entity, _| self.shown.get(entity).is_none_or(|shown| shown.owner != peer));
         self.ownership
             .titles()
-            .filter(|(_, title)| title.owner == Some(self.me) && title.previous == Some(peer))
+            .filter(|(_, title)| title.owner == Some(self.me) && title.previous == Some(peer) && title.adopted)
             .map(|(entity, _)| *entity)
             .collect()
     }
@@ -319,8 +362,9 @@ impl World {
             .map(|(entity, _)| *entity)
             .collect();
         for entity in due {
-            let number = self.ownership.title(&entity).number + 1;
-            self.pass_to(entity, number, me, None, around);
+            let title = self.ownership.title(&entity);
+            let number = title.number + 1;
+            self.pass_to(entity, Title { number, owner: Some(me), previous: title.owner, adopted: true }, None, around);
             adoptions.push(Adoption { entity, number });
         }
         adoptions
@@ -331,9 +375,23 @@ impl World {
     }
 
     fn step(&mut self, entity: EntityId, number: u32, to: PeerId, step: Step, around: &mut Surroundings<'_>) {
-        let may = !step.adopted || !around.present.contains(&step.from);
-        if may && self.ownership.yields_to(&entity, number, &to, &step.from) {
-            self.pass_to(entity, number, to, step.record, around);
+        let title = self.ownership.title(&entity);
+        let verdict = self.ownership.judge(&entity, number, &to, step.means, |peer| !around.present.contains(peer));
+        let known_without_record = number == title.number
+            && title.owner == Some(to)
+            && step.record.is_some()
+            && if to == self.me { !around.author.records().contains_key(&entity) } else { !self.shown.contains_key(&entity) };
+        if known_without_record {
+            // A neighbor's word was faster than the owner's, which brings the entity itself.
+            self.pass_to(entity, title, step.record, around);
+        } else if verdict == Verdict::Take {
+            let previous = match step.means {
+                Means::Given(from) => Some(from),
+                Means::Adopted if number == title.number => title.previous,
+                Means::Adopted => title.owner.or(title.previous),
+            };
+            let adopted = step.means == Means::Adopted;
+            self.pass_to(entity, Title { number, owner: Some(to), previous, adopted }, step.record, around);
             // One that waited for this one.
             let next = self.pending.range((entity, number + 1, PeerId([0; 32]))..=(entity, number + 1, PeerId([255; 32]))).next();
             if let Some(key) = next.map(|(key, _)| *key)
@@ -341,7 +399,7 @@ impl World {
             {
                 self.step(key.0, key.1, key.2, step, around);
             }
-        } else if number > self.ownership.title(&entity).number {
+        } else if verdict == Verdict::Wait {
             self.pending.insert((entity, number, to), step);
             if self.pending.len() > PENDING_MAX {
                 self.pending.pop_first();
@@ -349,21 +407,17 @@ impl World {
         }
     }
 
-    fn pass_to(
-        &mut self,
-        entity: EntityId,
-        number: u32,
-        owner: PeerId,
-        record: Option<Arc<Record>>,
-        around: &mut Surroundings<'_>,
-    ) {
-        self.ownership.set(entity, number, Some(owner));
+    fn pass_to(&mut self, entity: EntityId, title: Title, record: Option<Arc<Record>>, around: &mut Surroundings<'_>) {
+        let Some(owner) = title.owner else { return };
+        self.ownership.set(entity, title);
         self.orphans.remove(&entity);
-        let claim = around.replicas.get(&owner).and_then(|replica| replica.claim(&entity)).filter(|claim| claim.number == number);
+        let claim =
+            around.replicas.get(&owner).and_then(|replica| replica.claim(&entity)).filter(|claim| claim.number == title.number);
+        let claimed = claim.is_some();
         let known = claim.cloned().or(record).or_else(|| self.shown.get(&entity).map(|shown| shown.record.clone()));
         let Some(known) = known else { return };
         let mut record = Record::clone(&known);
-        record.number = number;
+        record.number = title.number;
         if owner == self.me {
             around.author.take(record.clone());
         } else {
@@ -371,15 +425,35 @@ impl World {
         }
         // A tick of another owner's clock says nothing about this one's.
         self.show(entity, owner, Arc::new(record), Tick(0), around.mesh_now, false);
+        if let Some(shown) = self.shown.get_mut(&entity) {
+            shown.unclaimed = (owner != self.me && !claimed).then_some(around.now);
+        }
         self.events.push(WorldEvent::Owner { entity, owner });
         if !around.present.contains(&owner) {
             self.orphans.insert(entity, around.now);
         }
     }
 
+    /// Says, at a higher number, that an entity of ours is still ours.
+    fn reclaim(&mut self, entity: EntityId, number: u32, around: &mut Surroundings<'_>) -> Adoption {
+        let title = self.ownership.title(&entity);
+        if let Some(record) = around.author.record_mut(&entity) {
+            record.number = number;
+        }
+        self.ownership.set(entity, Title { number, owner: Some(self.me), previous: title.previous, adopted: title.adopted });
+        if let Some(record) = around.author.records().get(&entity).cloned() {
+            self.show(entity, self.me, record, around.author.tick(), around.mesh_now, true);
+        }
+        Adoption { entity, number }
+    }
+
+    fn is_mine(&self, entity: &EntityId, around: &mut Surroundings<'_>) -> bool {
+        self.ownership.owner(entity) == Some(self.me) && around.author.record_mut(entity).is_some()
+    }
+
     /// Shows a record, and tells the game what differs, unless the game did it itself.
     fn show(&mut self, entity: EntityId, owner: PeerId, record: Arc<Record>, tick: Tick, at: MeshTime, quiet: bool) {
-        let old = self.shown.insert(entity, Shown { owner, record: record.clone(), tick });
+        let old = self.shown.insert(entity, Shown { owner, record: record.clone(), tick, unclaimed: None });
         if quiet {
             return;
         }

@@ -48,6 +48,8 @@ pub(crate) enum Frame {
     Graft { origin: PeerId },
     /// Entities whose owner is not their spawner, and entities that are gone for good.
     Holdings(Vec<Holding>),
+    /// A hash of one part of what I know of who owns what: tell me yours if it differs.
+    HoldingsHash { part: u8, hash: [u8; 16] },
     /// Send me that origin's world, at `tick` if you have it, else the newest you have.
     WantKeyframe { origin: PeerId, tick: Tick },
     /// An origin's whole world at one tick, a part of it.
@@ -211,6 +213,10 @@ pub(crate) struct Holding {
     pub(crate) number: u32,
     /// None: gone for good.
     pub(crate) owner: Option<PeerId>,
+    /// The owner at the number before.
+    pub(crate) previous: Option<PeerId>,
+    /// The owner took it over; nobody gave it.
+    pub(crate) adopted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
