@@ -1,1 +1,9 @@
-//! Being built.
+//! What crosses crates, tested in three layers. This library is empty: the tests are in `tests/`.
+//!
+//! | layer | file | what runs |
+//! | --- | --- | --- |
+//! | the protocol alone, in virtual time | `mesh.rs`, `chaos.rs` | up to a hundred nodes in one thread; the same seed gives the same trace |
+//! | real QUIC on a network in memory, under a paused clock | `virtual_network.rs` | eight peers with loss, jitter and duplicates |
+//! | real processes on loopback | `processes.rs` | the game and the lobby as players start them |
+//!
+//! What concerns one crate only is tested in that crate. `regressions.txt` holds every seed that failed once.

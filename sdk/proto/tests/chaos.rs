@@ -11,13 +11,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim};
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Topic, Value,
-    WorldEvent,
+    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time, Topic,
+    Value, WorldEvent,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 const PLACE: KindId = KindId(0);
+/// Steps of 50 ms between the last deed and the end of one that is doomed; and for which all must see one another for a removal
+/// to be sure to be known to all.
+const SETTLING_STEPS: u32 = 30;
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 #[test]
@@ -44,6 +47,23 @@ fn seeds() -> Range<u64> {
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Doom {
+    Crash,
+    Leave,
+    Pause(Duration),
+}
+
+/// What is to be of an entity in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    There,
+    Removed,
+    /// Its owner removed it while others took that owner for gone, or it was known only to one that crashed: all must agree, on
+    /// whatever.
+    Either,
+}
+
 struct Chaos {
     seed: u64,
     rng: ChaCha8Rng,
@@ -51,11 +71,21 @@ struct Chaos {
     options: Options,
     config: Config,
     alive: Vec<usize>,
+    /// Who is about to crash, leave or be paused, and in which step: until then it settles what it did, so that nothing of it is
+    /// known to itself alone.
+    doomed: BTreeMap<usize, (u32, Doom)>,
+    step: u32,
+    paused: BTreeMap<usize, Time>,
     /// Who was never paused, cut off or late, and so must have heard everything.
     steady: BTreeSet<usize>,
-    owned: BTreeMap<usize, BTreeSet<EntityId>>,
+    /// What each application knows of: entities and their owners.
+    views: BTreeMap<usize, BTreeMap<EntityId, PeerId>>,
     spawned: BTreeMap<usize, u32>,
-    adoptable: i64,
+    fates: BTreeMap<EntityId, Fate>,
+    /// Removals that may not have become known to all yet.
+    removals: Vec<(u32, EntityId)>,
+    /// What happened to each entity: for whoever has to find out why.
+    stories: BTreeMap<EntityId, Vec<String>>,
     said: Vec<(usize, String)>,
     heard: BTreeMap<usize, Vec<(PeerId, String)>>,
 }
@@ -86,9 +116,14 @@ impl Chaos {
             config,
             steady: alive.iter().copied().collect(),
             alive,
-            owned: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            step: 0,
+            paused: BTreeMap::new(),
+            views: BTreeMap::new(),
             spawned: BTreeMap::new(),
-            adoptable: 0,
+            fates: BTreeMap::new(),
+            removals: Vec::new(),
+            stories: BTreeMap::new(),
             said: Vec::new(),
             heard: BTreeMap::new(),
         };
@@ -111,53 +146,26 @@ impl Chaos {
         let expected = self.alive.len();
         for index in self.alive.clone() {
             self.check(self.members(index) == expected, &format!("node {index} sees {} of {expected}", self.members(index)));
-            let entities = self.sim.node(index).entity_count() as i64;
-            self.check(entities == self.adoptable, &format!("node {index} sees {entities} of {} entities", self.adoptable));
             let max = self.config.neighbors.max as u64;
             self.check(self.sim.node(index).counters().links_max <= max, "too many links");
             self.check(self.sim.node(index).counters().violations == 0, "an honest node was taken for a dishonest one");
             self.check(self.sim.node(index).counters().forgeries == 0, "an honest node was taken for a forger");
         }
+        self.check_entities();
         self.check(self.sim.converged(), "the worlds differ");
-        self.check_ownership();
         self.check_messages();
     }
 
     fn step(&mut self) {
+        self.step += 1;
+        self.paused.retain(|_, until| *until > self.sim.now());
+        self.fulfil();
+        self.watch();
         for index in self.alive.clone() {
-            let mut changes = Vec::new();
-            for entity in self.owned.get(&index).into_iter().flatten() {
-                changes.push(Change::Set {
-                    entity: *entity,
-                    kind: PLACE,
-                    value: Value::fields([self.rng.next_u32() as i32 % 1_000, 1, 2]),
-                });
+            if self.paused.contains_key(&index) {
+                continue;
             }
-            let spawned = *self.spawned.get(&index).unwrap_or(&0);
-            if spawned < 12 && self.one_in(4) {
-                let entity = EntityId { spawner: self.sim.peer(index), boot: self.sim.node(index).boot(), counter: spawned };
-                self.spawned.insert(index, spawned + 1);
-                self.owned.entry(index).or_default().insert(entity);
-                self.adoptable += 1;
-                changes.push(Change::Spawn { entity, orphan: Orphan::Adopt });
-                if self.one_in(3) {
-                    let note = vec![7; (self.rng.next_u32() % 3_000) as usize];
-                    changes.push(Change::Set { entity, kind: KindId(1), value: Value::bytes(note) });
-                }
-            }
-            if self.one_in(5)
-                && let Some(entity) = self.owned.get_mut(&index).and_then(BTreeSet::pop_first)
-            {
-                let to = self.anyone();
-                if to == index || self.one_in(6) {
-                    self.adoptable -= 1;
-                    changes.push(Change::Despawn { entity });
-                } else if self.sim.node(index).members(self.sim.now()).iter().any(|member| member.peer == self.sim.peer(to)) {
-                    changes.push(Change::Transfer { entity, to: self.sim.peer(to) });
-                } else {
-                    self.owned.entry(index).or_default().insert(entity);
-                }
-            }
+            let changes = self.play(index);
             self.sim.input(index, Input::Commit(changes));
             if self.one_in(6) && self.members(index) > 1 {
                 let text = format!("{}", self.said.len());
@@ -172,17 +180,81 @@ impl Chaos {
         }
     }
 
+    /// What a player does in a step.
+    fn play(&mut self, index: usize) -> Vec<Change> {
+        let me = self.sim.peer(index);
+        let view = self.views.entry(index).or_default();
+        let mut owned: BTreeSet<EntityId> = view.iter().filter(|(_, owner)| **owner == me).map(|(entity, _)| *entity).collect();
+        let mut changes = Vec::new();
+        for entity in &owned {
+            let value = Value::fields([self.rng.next_u32() as i32 % 1_000, 1, 2]);
+            changes.push(Change::Set { entity: *entity, kind: PLACE, value });
+        }
+        if self.doomed.contains_key(&index) {
+            return changes;
+        }
+        let spawned = *self.spawned.get(&index).unwrap_or(&0);
+        if spawned < 12 && self.one_in(4) {
+            let entity = EntityId { spawner: me, boot: self.sim.node(index).boot(), counter: spawned };
+            self.spawned.insert(index, spawned + 1);
+            owned.insert(entity);
+            self.views.entry(index).or_default().insert(entity, me);
+            self.fates.insert(entity, Fate::There);
+            self.tell(entity, format!("{index} spawns it"));
+            changes.push(Change::Spawn { entity, orphan: Orphan::Adopt });
+            if self.one_in(3) {
+                let note = vec![7; (self.rng.next_u32() % 3_000) as usize];
+                changes.push(Change::Set { entity, kind: KindId(1), value: Value::bytes(note) });
+            }
+        }
+        if self.one_in(5)
+            && let Some(entity) = owned.pop_first()
+        {
+            let to = self.anyone();
+            if to == index || self.one_in(6) {
+                self.remove(index, entity);
+                changes.push(Change::Despawn { entity });
+            } else if !self.doomed.contains_key(&to) && !self.paused.contains_key(&to) && self.sees(index, to) {
+                self.tell(entity, format!("{index} gives it to {to}"));
+                changes.push(Change::Transfer { entity, to: self.sim.peer(to) });
+            }
+        }
+        changes
+    }
+
+    fn remove(&mut self, index: usize, entity: EntityId) {
+        let me = self.sim.peer(index);
+        self.check(self.fates.get(&entity) != Some(&Fate::Removed), &format!("{entity} is back: {:#?}", self.stories.get(&entity)));
+        self.views.entry(index).or_default().remove(&entity);
+        let believed = |other: &usize| self.views.get(other).and_then(|view| view.get(&entity)).is_none_or(|owner| *owner == me);
+        let sure = self.alive.iter().all(believed);
+        self.fates.insert(entity, if sure { Fate::Removed } else { Fate::Either });
+        self.removals.push((self.step, entity));
+        self.tell(entity, format!("{index} removes it, {}", if sure { "as its owner" } else { "though others think that it is not its owner" }));
+    }
+
+    /// Where some do not see one another, what they do may remain unknown to the others.
+    fn watch(&mut self) {
+        let step = self.step;
+        self.removals.retain(|(since, _)| step - since <= SETTLING_STEPS);
+        let mut parted = BTreeSet::new();
+        for one in &self.alive {
+            parted.extend(self.alive.iter().filter(|other| !self.sees(*one, **other)).flat_map(|other| [*one, *other]));
+        }
+        if !parted.is_empty() {
+            for (_, entity) in &self.removals {
+                self.fates.insert(*entity, Fate::Either);
+            }
+        }
+        self.steady.retain(|index| !parted.contains(index));
+    }
+
     fn disturb(&mut self) {
         let victim = self.anyone();
         match self.below(4) {
             0 if self.alive.len() > 2 => {
-                self.alive.retain(|index| *index != victim);
-                self.steady.remove(&victim);
-                self.owned.remove(&victim);
-                if self.one_in(2) {
-                    self.sim.input(victim, Input::Leave);
-                }
-                self.sim.crash(victim);
+                let doom = if self.one_in(2) { Doom::Crash } else { Doom::Leave };
+                self.doomed.insert(victim, (self.step + SETTLING_STEPS, doom));
             }
             1 => {
                 let late = self.sim.add(self.config.clone(), [7; 32]);
@@ -192,8 +264,7 @@ impl Chaos {
             }
             2 => {
                 let pause = Duration::from_millis(u64::from(self.rng.next_u32() % 4_000));
-                self.steady.remove(&victim);
-                self.sim.pause(victim, pause);
+                self.doomed.insert(victim, (self.step + SETTLING_STEPS, Doom::Pause(pause)));
             }
             _ => {
                 let other = self.anyone();
@@ -204,25 +275,49 @@ impl Chaos {
         }
     }
 
+    /// What was to befall somebody befalls it.
+    fn fulfil(&mut self) {
+        let due: Vec<(usize, Doom)> =
+            self.doomed.iter().filter(|(_, (step, _))| *step <= self.step).map(|(index, (_, doom))| (*index, *doom)).collect();
+        for (victim, doom) in due {
+            self.doomed.remove(&victim);
+            self.steady.remove(&victim);
+            if let Doom::Pause(pause) = doom {
+                self.sim.pause(victim, pause);
+                self.paused.insert(victim, self.sim.now() + pause);
+            } else if self.alive.len() > 2 {
+                self.alive.retain(|index| *index != victim);
+                let view = self.views.remove(&victim).unwrap_or_default();
+                for entity in view.into_keys() {
+                    self.tell(entity, format!("{victim} ends: {doom:?}"));
+                    if !self.alive.iter().any(|other| self.views.get(other).is_some_and(|view| view.contains_key(&entity))) {
+                        self.fates.insert(entity, Fate::Either);
+                    }
+                }
+                if let Doom::Leave = doom {
+                    self.sim.input(victim, Input::Leave);
+                }
+                self.sim.crash(victim);
+            }
+        }
+    }
+
     /// Takes in what the applications were told; a game follows its own entities by it.
     fn listen(&mut self) {
         for index in 0..self.sim.len() {
-            let me = self.sim.peer(index);
-            for (_, event) in self.sim.take_events(index) {
+            for (at, event) in self.sim.take_events(index) {
                 match event {
                     Event::Message { from, payload, .. } => {
                         self.heard.entry(index).or_default().push((from, String::from_utf8_lossy(&payload).into_owned()));
                     }
-                    Event::World(WorldEvent::Owner { entity, owner }) => {
-                        let mine = self.owned.entry(index).or_default();
-                        if owner == me {
-                            mine.insert(entity)
-                        } else {
-                            mine.remove(&entity)
-                        };
+                    Event::World(WorldEvent::Owner { entity, owner } | WorldEvent::Appeared { entity, owner, .. }) => {
+                        self.views.entry(index).or_default().insert(entity, owner);
+                        let whose = (0..self.sim.len()).find(|index| self.sim.peer(*index) == owner);
+                        self.stories.entry(entity).or_default().push(format!("{at:?} for {index} it is {whose:?}'s"));
                     }
                     Event::World(WorldEvent::Vanished { entity }) => {
-                        self.owned.entry(index).or_default().remove(&entity);
+                        self.views.entry(index).or_default().remove(&entity);
+                        self.stories.entry(entity).or_default().push(format!("{at:?} for {index} it is gone"));
                     }
                     _ => {}
                 }
@@ -230,17 +325,23 @@ impl Chaos {
         }
     }
 
-    fn check_ownership(&self) {
-        let mut owners: BTreeMap<EntityId, Vec<usize>> = BTreeMap::new();
+    fn check_entities(&self) {
         for index in &self.alive {
-            for entity in self.owned.get(index).into_iter().flatten() {
-                owners.entry(*entity).or_default().push(*index);
+            let view = self.views.get(index).cloned().unwrap_or_default();
+            self.check(self.sim.node(*index).entity_count() == view.len(), "an application and its node do not see the same");
+            for (entity, fate) in &self.fates {
+                let story = || format!("{entity}: {:#?}", self.stories.get(entity));
+                match fate {
+                    Fate::There if !view.contains_key(entity) => self.check(false, &format!("node {index} lost {}", story())),
+                    Fate::Removed if view.contains_key(entity) => self.check(false, &format!("node {index} still sees {}", story())),
+                    _ => {}
+                }
+                for other in &self.alive {
+                    let other_view = self.views.get(other).and_then(|view| view.get(entity));
+                    self.check(other_view == view.get(entity), &format!("nodes {index} and {other} do not agree on {}", story()));
+                }
             }
         }
-        for (entity, owners) in &owners {
-            self.check(owners.len() == 1, &format!("{entity} is owned by {owners:?}"));
-        }
-        self.check(owners.len() as i64 == self.adoptable, &format!("{} owned of {}", owners.len(), self.adoptable));
     }
 
     fn check_messages(&self) {
@@ -264,6 +365,15 @@ impl Chaos {
 
     fn members(&self, index: usize) -> usize {
         self.sim.node(index).members(self.sim.now()).len()
+    }
+
+    fn sees(&self, one: usize, other: usize) -> bool {
+        let peer = self.sim.peer(other);
+        self.sim.node(one).members(self.sim.now()).iter().any(|member| member.peer == peer)
+    }
+
+    fn tell(&mut self, entity: EntityId, what: String) {
+        self.stories.entry(entity).or_default().push(format!("{:?} {what}", self.sim.now()));
     }
 
     fn anyone(&mut self) -> usize {

@@ -354,7 +354,7 @@ impl Node {
     /// What we adopted from a member while it only seemed gone is its own again.
     fn give_back(&mut self, peer: PeerId, now: Time) {
         let changes: Vec<Change> =
-            self.world.returned(peer).into_iter().map(|entity| Change::Transfer { entity, to: peer }).collect();
+            self.world.returned(peer, now).into_iter().map(|entity| Change::Transfer { entity, to: peer }).collect();
         if !changes.is_empty() {
             self.apply_changes(changes, now);
         }

@@ -45,6 +45,8 @@ pub(crate) struct Item {
 pub(crate) enum Said {
     Changed,
     Removed,
+    /// Given away and got back: some piece says it anew, at another number.
+    Replaced,
     New { number: u32, orphan: Orphan },
 }
 
@@ -66,11 +68,10 @@ pub(crate) fn encode(snapshot: &Snapshot, baseline: Option<&Snapshot>, piece_byt
             new.push(record);
         }
         match records.next_if(|record| record.entity == old.entity) {
-            None => encoder.removed(index),
+            None => encoder.removed(index, false),
             Some(record) if Arc::ptr_eq(record, old) || record == old => {}
-            // Given away and got back: another number, so a removal and a new record.
             Some(record) if record.number != old.number || record.orphan != old.orphan => {
-                encoder.removed(index);
+                encoder.removed(index, true);
                 new.push(record);
             }
             Some(record) => encoder.changed(index, edits(record, Some(old)), Some(old)),
@@ -95,7 +96,8 @@ pub(crate) fn decode(bytes: &[u8], baseline: Option<&Snapshot>, registry: &Regis
         cursor += decoder.reader.below(RECORDS_MAX)?;
         let old = base.get(cursor).ok_or(DecodeError::Malformed)?;
         if decoder.reader.bit()? {
-            items.push(Item { entity: old.entity, said: Said::Removed, split: false, edits: Vec::new() });
+            let said = if decoder.reader.bit()? { Said::Replaced } else { Said::Removed };
+            items.push(Item { entity: old.entity, said, split: false, edits: Vec::new() });
         } else {
             let split = decoder.reader.bit()?;
             items.push(Item { entity: old.entity, said: Said::Changed, split, edits: decoder.edits(Some(old))? });
@@ -133,6 +135,7 @@ impl Assembler {
                 self.removed.push(item.entity);
                 return Ok(());
             }
+            Said::Replaced => return Ok(()),
             Said::Changed => {
                 let old = baseline.and_then(|baseline| baseline.get(&item.entity)).ok_or(DecodeError::Malformed)?;
                 self.records.entry(item.entity).or_insert_with(|| Record::clone(old))
@@ -227,16 +230,18 @@ impl Encoder {
         encoder
     }
 
-    fn removed(&mut self, index: usize) {
+    fn removed(&mut self, index: usize, replaced: bool) {
         let written = self.try_item(|encoder| {
             encoder.base_item(index);
             encoder.writer.bit(true);
+            encoder.writer.bit(replaced);
             encoder.cursor = index + 1;
         });
         if !written {
             self.next_piece(index);
             self.base_item(index);
             self.writer.bit(true);
+            self.writer.bit(replaced);
             self.cursor = index + 1;
         }
     }

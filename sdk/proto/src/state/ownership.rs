@@ -23,9 +23,9 @@ pub(crate) struct Title {
     pub(crate) number: u32,
     /// None: the entity is gone for good.
     pub(crate) owner: Option<PeerId>,
-    /// The owner at the number before.
+    /// The owner at the number before; where it is adopted, the last who had it by gift: it may come back and take it back.
     pub(crate) previous: Option<PeerId>,
-    /// The owner took it over; nobody gave it.
+    /// The owner, or one who gave it to it, took it over from a member that seemed gone.
     pub(crate) adopted: bool,
 }
 
@@ -34,8 +34,10 @@ pub(crate) struct Title {
 pub(crate) enum Means {
     /// It was given the entity by this peer, which signed that.
     Given(PeerId),
-    /// It says that it took over the entity of a member that is gone, or takes back its own.
+    /// It says that it took over the entity of a member that is gone, or that it goes on holding one that it had so.
     Adopted,
+    /// It says that the entity is its own and that it takes it back.
+    Reclaimed,
 }
 
 /// What to make of a step of ownership.
@@ -85,15 +87,33 @@ impl Ownership {
                 let from_owner = title.owner == Some(from) || (title.owner.is_none() && title.previous == Some(from));
                 keeps || (next && from_owner) || (rivals && title.previous == Some(from))
             }
+            Means::Reclaimed => keeps || reclaims,
             Means::Adopted => {
                 let from_gone = next && title.owner.as_ref().is_some_and(&gone);
-                keeps || reclaims || from_gone || (rivals && (title.adopted || title.previous.as_ref().is_some_and(gone)))
+                let weaker = ahead && title.owner.is_some_and(|owner| !title.resists(entity, &owner, to, true));
+                keeps || reclaims || from_gone || weaker || (rivals && (title.adopted || title.previous.as_ref().is_some_and(gone)))
             }
         };
         match (takes, ahead) {
             (true, _) => Verdict::Take,
             (false, true) => Verdict::Wait,
             (false, false) => Verdict::Refuse,
+        }
+    }
+
+    /// The title after `judge` said that the step is to be taken.
+    pub(crate) fn after(&self, entity: &EntityId, number: u32, to: PeerId, means: Means) -> Title {
+        let title = self.title(entity);
+        let owner = Some(to);
+        if title.owner == owner || (means != Means::Reclaimed && number == title.number) {
+            return Title { number, owner, ..title };
+        }
+        match means {
+            Means::Given(_) if title.adopted => Title { number, owner, ..title },
+            Means::Given(from) => Title { number, owner, previous: Some(from), adopted: false },
+            _ if title.previous == owner => Title { number, owner, previous: None, adopted: false },
+            _ if title.adopted => Title { number, owner, ..title },
+            _ => Title { number, owner, previous: title.owner.or(title.previous), adopted: true },
         }
     }
 
@@ -122,6 +142,19 @@ impl Ownership {
         let mut part_hash = [0; 16];
         hash.finalize_xof().fill(&mut part_hash);
         part_hash
+    }
+}
+
+impl Title {
+    /// Whether `owner`, who holds it, objects when `other` says, at a higher number, that it is its own: two who both believe in
+    /// their right come to the same answer, so one of them gives in. Who was given it is in the right against who adopted it;
+    /// of two adopters, the one who scores higher.
+    pub(crate) fn resists(&self, entity: &EntityId, owner: &PeerId, other: &PeerId, other_adopted: bool) -> bool {
+        match (self.adopted, other_adopted) {
+            (false, _) => other_adopted || score(entity, owner) > score(entity, other),
+            (true, false) => false,
+            (true, true) => self.previous != Some(*other) && score(entity, owner) > score(entity, other),
+        }
     }
 }
 

@@ -172,7 +172,7 @@ impl World {
                         let mut record = Record::clone(&record);
                         record.number = number;
                         let record = Arc::new(record);
-                        self.ownership.set(entity, Title { number, owner: Some(to), previous: Some(self.me), adopted: false });
+                        self.ownership.set(entity, self.ownership.after(&entity, number, to, Means::Given(self.me)));
                         self.show(entity, to, record.clone(), around.author.tick(), around.mesh_now, true);
                         if let Some(shown) = self.shown.get_mut(&entity) {
                             shown.unclaimed = Some(around.now);
@@ -229,11 +229,16 @@ impl World {
     /// A member says that it took a leaver's entities over. Where it was mistaken and they are ours, what we say against it.
     pub(crate) fn adopted(&mut self, by: PeerId, adoptions: Vec<Adoption>, around: &mut Surroundings<'_>) -> Vec<Adoption> {
         let mut objections = Vec::new();
-        for Adoption { entity, number } in adoptions {
-            if by != self.me && self.is_mine(&entity, around) && number > self.ownership.title(&entity).number {
+        for Adoption { entity, number, adopted } in adoptions {
+            let title = self.ownership.title(&entity);
+            let means = if adopted { Means::Adopted } else { Means::Reclaimed };
+            if by == self.me || number <= title.number || !self.is_mine(&entity, around) {
+                self.step(entity, number, by, Step { means, record: None }, around);
+            } else if title.resists(&entity, &self.me, &by, adopted) {
                 objections.push(self.reclaim(entity, number + 1, around));
             } else {
-                self.step(entity, number, by, Step { means: Means::Adopted, record: None }, around);
+                let title = Title { number, owner: Some(by), ..self.ownership.after(&entity, number, by, means) };
+                self.pass_to(entity, Title { adopted, ..title }, None, around);
             }
         }
         objections
@@ -248,26 +253,29 @@ impl World {
             if (number, owner) == (title.number, title.owner) || number < title.number {
                 continue;
             }
+            let ahead = number > title.number;
             if self.is_mine(&entity, around) {
-                let given_on = number > title.number && !adopted && owner.is_some();
-                let outranked =
-                    number == title.number && owner.is_some_and(|owner| score(&entity, &owner) > score(&entity, &self.me));
-                if !given_on && !outranked {
-                    // Somebody thinks that it is gone, or its own.
-                    if number > title.number || owner.is_none() {
+                // Behind us and unlike us: they will learn it from us. What was given on, we gave on.
+                let objects = owner.is_none_or(|owner| match (ahead, title.adopted, adopted) {
+                    (true, false, false) => false,
+                    _ => title.resists(&entity, &self.me, &owner, adopted),
+                });
+                if objects {
+                    if ahead || owner.is_none() || (adopted && !title.adopted) {
                         objections.push(self.reclaim(entity, number + 1, around));
                     }
                     continue;
                 }
-            } else if number == title.number {
-                // Gone for good outweighs nothing; the higher score outweighs the lower.
-                let outranks = |current: PeerId| owner.is_some_and(|owner| score(&entity, &owner) > score(&entity, &current));
-                if !title.owner.is_none_or(outranks) {
+            } else if !ahead {
+                // What its owner removed is removed; of two owners the one who scores higher has it.
+                let outranks = |current: PeerId| owner.is_none_or(|owner| score(&entity, &owner) > score(&entity, &current));
+                if !title.owner.is_some_and(outranks) {
                     continue;
                 }
-            } else if adopted
-                && title.owner.is_some_and(|owner| around.present.contains(&owner))
+            } else if let (true, Some(holder), Some(owner)) = (adopted, title.owner, owner)
+                && around.present.contains(&holder)
                 && self.shown.contains_key(&entity)
+                && title.resists(&entity, &holder, &owner, true)
             {
                 continue;
             }
@@ -338,7 +346,10 @@ impl World {
     }
 
     /// A member whom we took for gone is here again: what we adopted from it is to be given back.
-    pub(crate) fn returned(&mut self, peer: PeerId) -> Vec<EntityId> {
+    pub(crate) fn returned(&mut self, peer: PeerId, now: Time) -> Vec<EntityId> {
+        for shown in self.shown.values_mut().filter(|shown| shown.owner == peer) {
+            shown.unclaimed = Some(now);
+        }
         self.orphans.retain(|entity, _| self.shown.get(entity).is_none_or(|shown| shown.owner != peer));
         self.ownership
             .titles()
@@ -364,8 +375,8 @@ impl World {
         for entity in due {
             let title = self.ownership.title(&entity);
             let number = title.number + 1;
-            self.pass_to(entity, Title { number, owner: Some(me), previous: title.owner, adopted: true }, None, around);
-            adoptions.push(Adoption { entity, number });
+            self.pass_to(entity, self.ownership.after(&entity, number, me, Means::Adopted), None, around);
+            adoptions.push(Adoption { entity, number, adopted: true });
         }
         adoptions
     }
@@ -385,13 +396,8 @@ impl World {
             // A neighbor's word was faster than the owner's, which brings the entity itself.
             self.pass_to(entity, title, step.record, around);
         } else if verdict == Verdict::Take {
-            let previous = match step.means {
-                Means::Given(from) => Some(from),
-                Means::Adopted if number == title.number => title.previous,
-                Means::Adopted => title.owner.or(title.previous),
-            };
-            let adopted = step.means == Means::Adopted;
-            self.pass_to(entity, Title { number, owner: Some(to), previous, adopted }, step.record, around);
+            let title = self.ownership.after(&entity, number, to, step.means);
+            self.pass_to(entity, title, step.record, around);
             // One that waited for this one.
             let next = self.pending.range((entity, number + 1, PeerId([0; 32]))..=(entity, number + 1, PeerId([255; 32]))).next();
             if let Some(key) = next.map(|(key, _)| *key)
@@ -414,7 +420,12 @@ impl World {
         let claim =
             around.replicas.get(&owner).and_then(|replica| replica.claim(&entity)).filter(|claim| claim.number == title.number);
         let claimed = claim.is_some();
-        let known = claim.cloned().or(record).or_else(|| self.shown.get(&entity).map(|shown| shown.record.clone()));
+        let known = claim
+            .cloned()
+            .or(record)
+            .or_else(|| self.shown.get(&entity).map(|shown| shown.record.clone()))
+            // Ours now, and never shown: whoever had it last still claims it for a moment.
+            .or_else(|| around.replicas.values().filter(|_| owner == self.me).find_map(|replica| replica.claim(&entity)).cloned());
         let Some(known) = known else { return };
         let mut record = Record::clone(&known);
         record.number = title.number;
@@ -440,11 +451,11 @@ impl World {
         if let Some(record) = around.author.record_mut(&entity) {
             record.number = number;
         }
-        self.ownership.set(entity, Title { number, owner: Some(self.me), previous: title.previous, adopted: title.adopted });
+        self.ownership.set(entity, Title { number, ..title });
         if let Some(record) = around.author.records().get(&entity).cloned() {
             self.show(entity, self.me, record, around.author.tick(), around.mesh_now, true);
         }
-        Adoption { entity, number }
+        Adoption { entity, number, adopted: title.adopted }
     }
 
     fn is_mine(&self, entity: &EntityId, around: &mut Surroundings<'_>) -> bool {

@@ -21,8 +21,20 @@ pub(crate) struct Mark {
 impl BitWriter {
     /// The low `count` bits of `value`.
     pub(crate) fn bits(&mut self, value: u64, count: u32) {
-        for bit in 0..count {
-            self.bit(value >> bit & 1 == 1);
+        let (mut value, mut left) = (value, count);
+        while left > 0 {
+            if self.used == 0 || self.used == 8 {
+                self.bytes.push(0);
+                self.used = 0;
+            }
+            let taken = left.min(8 - self.used);
+            let low = value & ((1 << taken) - 1);
+            if let Some(last) = self.bytes.last_mut() {
+                *last |= (low as u8) << self.used;
+            }
+            self.used += taken;
+            value >>= taken;
+            left -= taken;
         }
     }
 
@@ -54,6 +66,10 @@ impl BitWriter {
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        if self.used == 0 || self.used == 8 {
+            self.used = if bytes.is_empty() { self.used } else { 8 };
+            return self.bytes.extend_from_slice(bytes);
+        }
         for byte in bytes {
             self.bits(u64::from(*byte), 8);
         }
@@ -102,9 +118,14 @@ impl<'a> BitReader<'a> {
     }
 
     pub(crate) fn bits(&mut self, count: u32) -> Result<u64, DecodeError> {
-        let mut value = 0;
-        for bit in 0..count {
-            value |= u64::from(self.bit()?) << bit;
+        let (mut value, mut got) = (0, 0);
+        while got < count {
+            let byte = self.bytes.get(self.position / 8).ok_or(DecodeError::Malformed)?;
+            let used = (self.position % 8) as u32;
+            let taken = (count - got).min(8 - used);
+            value |= (u64::from(*byte >> used) & ((1 << taken) - 1)) << got;
+            self.position += taken as usize;
+            got += taken;
         }
         Ok(value)
     }

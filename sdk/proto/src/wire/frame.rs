@@ -189,6 +189,8 @@ pub(crate) enum Body {
 pub(crate) struct Adoption {
     pub(crate) entity: EntityId,
     pub(crate) number: u32,
+    /// False: it is the author's own, and taken back.
+    pub(crate) adopted: bool,
 }
 
 /// Messages to one arrived, all up to `upto`.
@@ -213,9 +215,9 @@ pub(crate) struct Holding {
     pub(crate) number: u32,
     /// None: gone for good.
     pub(crate) owner: Option<PeerId>,
-    /// The owner at the number before.
+    /// The owner at the number before; where it is adopted, the last who was given it.
     pub(crate) previous: Option<PeerId>,
-    /// The owner took it over; nobody gave it.
+    /// The owner, or one who gave it to it, took it over.
     pub(crate) adopted: bool,
 }
 
