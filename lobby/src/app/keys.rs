@@ -1,0 +1,61 @@
+//! Keys that mean the same everywhere: Enter in a field, Esc, and the arrows in a list.
+
+use bevy::input_focus::{FocusCause, InputFocus, InputFocusVisible};
+use bevy::prelude::*;
+use bevy::text::EditableText;
+use bevy::ui::InteractionDisabled;
+use bevy::ui_widgets::ScrollIntoView;
+
+use super::action::{Action, Does};
+use super::model::Model;
+use super::screens::browser;
+
+/// Enter in a field does what the field is for.
+pub(crate) fn enter(
+    keys: Res<ButtonInput<KeyCode>>,
+    focus: Res<InputFocus>,
+    fields: Query<(&EditableText, &Does)>,
+    mut actions: MessageWriter<Action>,
+) {
+    if (keys.just_pressed(KeyCode::Enter) || keys.just_pressed(KeyCode::NumpadEnter))
+        && let Some((input, does)) = focus.get().and_then(|focused| fields.get(focused).ok())
+        && !input.is_composing()
+    {
+        actions.write(does.0);
+    }
+}
+
+/// Esc goes one step back.
+pub(crate) fn escape(keys: Res<ButtonInput<KeyCode>>, model: Res<Model>, mut actions: MessageWriter<Action>) {
+    if keys.just_pressed(KeyCode::Escape) {
+        if model.dialog.is_some() || model.entering.is_some() {
+            actions.write(Action::Cancel);
+        } else if model.notice.is_some() {
+            actions.write(Action::Dismiss);
+        } else if model.visit.is_some() {
+            actions.write(Action::AskToLeave);
+        }
+    }
+}
+
+/// Up and down walk through the list of rooms.
+pub(crate) fn arrows(
+    keys: Res<ButtonInput<KeyCode>>,
+    model: Res<Model>,
+    list: Option<Single<&Children, With<browser::List>>>,
+    entries: Query<Has<InteractionDisabled>, With<browser::Entry>>,
+    mut focus: ResMut<InputFocus>,
+    mut visible: ResMut<InputFocusVisible>,
+    mut commands: Commands,
+) {
+    let (Some(list), None, None) = (list, &model.dialog, &model.entering) else { return };
+    let back = keys.just_pressed(KeyCode::ArrowUp);
+    if !back && !keys.just_pressed(KeyCode::ArrowDown) {
+        return;
+    }
+    if let Some(next) = browser::step(&list, focus.get(), &entries, back) {
+        focus.set(next, FocusCause::Navigated);
+        visible.0 = true;
+        commands.trigger(ScrollIntoView { entity: next });
+    }
+}

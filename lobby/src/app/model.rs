@@ -1,0 +1,178 @@
+//! What the window shows, and nothing about how.
+
+use std::time::{Duration, Instant};
+
+use bevy::prelude::*;
+use peerflock::resolve::Browser;
+use peerflock::{FoundMesh, Interface, MeshId, StartingMesh, Ticket};
+use peerflock_lobby::{Launch, Room, RoomInfo, RoomMember, RoomOptions};
+
+/// How long a notice stays.
+const NOTICE_STAYS: Duration = Duration::from_secs(8);
+/// Looking for less than this, nobody can say yet that there is nothing.
+const LOOK_AROUND: Duration = Duration::from_millis(2_500);
+/// Seats of a room unless chosen otherwise.
+const SEATS: u16 = 8;
+
+/// Everything.
+#[derive(Resource)]
+pub(crate) struct Model {
+    /// What to call the player.
+    pub(crate) player: String,
+    /// The network to use, where it was said.
+    pub(crate) interface: Option<Interface>,
+    /// Looks for meshes; `None` when the system does not let us.
+    pub(crate) browser: Option<Browser>,
+    /// Why it does not.
+    pub(crate) blind: Option<String>,
+    /// Since when we look.
+    pub(crate) looking_since: Instant,
+    /// What was found, as it was found and as it is shown, in the same order.
+    pub(crate) found: Vec<(FoundMesh, RoomInfo)>,
+    /// What is in front of everything.
+    pub(crate) dialog: Option<Dialog>,
+    /// The room being entered.
+    pub(crate) entering: Option<Entering>,
+    /// The room we are in.
+    pub(crate) visit: Option<Visit>,
+    /// The game on its way or under way.
+    pub(crate) play: Option<Play>,
+    /// Something to be told.
+    pub(crate) notice: Option<Notice>,
+}
+
+/// A question in front of everything.
+pub(crate) struct Dialog {
+    /// What it is about.
+    pub(crate) about: About,
+    /// What was wrong with the last answer.
+    pub(crate) wrong: Option<String>,
+    /// Whether the password is shown.
+    pub(crate) peek: bool,
+}
+
+/// What a dialog is about.
+#[derive(Clone)]
+pub(crate) enum About {
+    /// Opening a room with so many seats.
+    OpenRoom { seats: u16 },
+    /// The password of a room or game on the list.
+    Password { found: Box<FoundMesh> },
+    /// The password of a room that an invitation leads to.
+    InvitePassword { ticket: Ticket },
+    /// An invitation.
+    Invite,
+    /// Whether to leave the room.
+    Leave,
+}
+
+/// On the way into a room.
+pub(crate) struct Entering {
+    pub(crate) name: String,
+    pub(crate) mesh: StartingMesh,
+    pub(crate) options: RoomOptions,
+    /// Where a wrong password leads back to.
+    pub(crate) again: Option<About>,
+}
+
+/// In a room.
+pub(crate) struct Visit {
+    pub(crate) room: Room,
+    /// Who is here, as last looked at.
+    pub(crate) members: Vec<RoomMember>,
+    /// Somebody's game is opening: who agreed waits for it.
+    pub(crate) opening: Option<String>,
+}
+
+/// A game on its way or under way.
+pub(crate) struct Play {
+    pub(crate) launch: Launch,
+    /// The secret that the room waits for, until the game is open.
+    pub(crate) promised: Option<([u8; 32], String)>,
+    /// What is to be said about it.
+    pub(crate) status: String,
+}
+
+/// Something to be told, for a while.
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    pub(crate) bad: bool,
+    until: Instant,
+}
+
+impl Model {
+    pub(crate) fn new(player: String, interface: Option<Interface>) -> Self {
+        let (browser, blind) = match Browser::start(interface.clone().unwrap_or_else(Interface::from_environment)) {
+            Ok(browser) => (Some(browser), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            player,
+            interface,
+            browser,
+            blind,
+            looking_since: Instant::now(),
+            found: Vec::new(),
+            dialog: None,
+            entering: None,
+            visit: None,
+            play: None,
+            notice: None,
+        }
+    }
+
+    /// Puts `about` in front.
+    pub(crate) fn ask(&mut self, about: About, wrong: Option<String>) {
+        self.dialog = Some(Dialog { about, wrong, peek: false });
+    }
+
+    /// Tells something good or bad.
+    pub(crate) fn tell(&mut self, text: impl Into<String>, bad: bool) {
+        self.notice = Some(Notice { text: text.into(), bad, until: Instant::now() + NOTICE_STAYS });
+    }
+
+    /// Takes notices away that were there long enough.
+    pub(crate) fn forget_notice(&mut self, now: Instant) {
+        self.notice.take_if(|notice| now >= notice.until);
+    }
+
+    /// The line of the list for `mesh`.
+    pub(crate) fn info(&self, mesh: MeshId) -> Option<&RoomInfo> {
+        self.found.iter().map(|(_, info)| info).find(|info| info.mesh == mesh)
+    }
+
+    /// Whether there was time to find anything.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.looking_since.elapsed() > LOOK_AROUND
+    }
+
+    /// The member of the room with this place in the list.
+    pub(crate) fn member(&self, peer: peerflock::PeerId) -> Option<&RoomMember> {
+        self.visit.as_ref()?.members.iter().find(|member| member.peer == peer)
+    }
+
+    /// Why Start cannot be pressed now, or `None` if it can.
+    pub(crate) fn why_not_start(&self) -> Option<String> {
+        let visit = self.visit.as_ref()?;
+        if self.play.is_some() {
+            return Some("The game is running.".into());
+        }
+        if visit.room.is_starting() {
+            return Some("Starting...".into());
+        }
+        let late: Vec<&str> =
+            visit.members.iter().filter(|member| !member.me && !member.ready).map(|member| member.name.as_str()).collect();
+        match late[..] {
+            [] => None,
+            [one] => Some(format!("Waiting for {one} to be ready.")),
+            [one, two] => Some(format!("Waiting for {one} and {two} to be ready.")),
+            [one, .., last] => Some(format!("Waiting for {one}, {last} and {} more.", late.len() - 2)),
+        }
+    }
+}
+
+impl About {
+    pub(crate) fn open_room() -> Self {
+        Self::OpenRoom { seats: SEATS }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a lobby shows of the meshes around: rooms where players gather, and games that are under way.
+
+use std::time::Duration;
+
+use peerflock::{FoundMesh, MeshId};
+use serde::Serialize;
+
+use crate::text;
+
+/// What a room's listing says after the game's name, so that rooms and games can be told apart in any list of meshes.
+const GATHERING: &str = " lobby";
+
+/// A line of the list: one mesh, cleaned for show.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoomInfo {
+    /// What it is called.
+    pub name: String,
+    /// The game that is played, or will be.
+    pub game: String,
+    /// Whether players gather or play.
+    pub stage: Stage,
+    /// How many are in it.
+    pub players: usize,
+    /// How many may be; 0 says nothing about it.
+    pub players_max: usize,
+    /// Whether a password is needed.
+    pub locked: bool,
+    /// The time to its nearest member and back in milliseconds, once measured.
+    #[serde(rename = "round_trip_ms", serialize_with = "milliseconds")]
+    pub round_trip: Option<Duration>,
+    /// Which mesh it is.
+    #[serde(serialize_with = "text_form")]
+    pub mesh: MeshId,
+}
+
+/// How far a mesh's players are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// A room: they meet, talk, and start the game together.
+    Gathering,
+    /// A game: they play.
+    Playing,
+}
+
+impl RoomInfo {
+    /// What there is to show of a mesh that was found.
+    pub fn of(found: &FoundMesh) -> Self {
+        let (game, stage) = match found.game.strip_suffix(GATHERING) {
+            Some(game) => (game, Stage::Gathering),
+            None => (found.game.as_str(), Stage::Playing),
+        };
+        let shown = |text: &str, otherwise: &str| {
+            let text = text::clean_name(text);
+            if text.is_empty() { otherwise.to_owned() } else { text }
+        };
+        Self {
+            name: shown(&found.name, "(no name)"),
+            game: shown(game, "(unknown)"),
+            stage,
+            players: found.players,
+            players_max: found.players_max,
+            locked: found.locked,
+            round_trip: found.round_trip,
+            mesh: found.mesh,
+        }
+    }
+
+    /// Whether every seat is taken, as far as is known.
+    pub fn is_full(&self) -> bool {
+        self.players_max > 0 && self.players >= self.players_max
+    }
+}
+
+/// What a mesh's listing calls its game.
+pub fn listed_game(game: &str, stage: Stage) -> String {
+    match stage {
+        Stage::Gathering => format!("{game}{GATHERING}"),
+        Stage::Playing => game.to_owned(),
+    }
+}
+
+/// A round-trip time in as many digits as a player wants to read.
+pub fn round_trip_words(round_trip: Option<Duration>) -> String {
+    match round_trip {
+        None => "...".to_owned(),
+        Some(round_trip) if round_trip < Duration::from_millis(1) => "< 1 ms".to_owned(),
+        Some(round_trip) => format!("{} ms", round_trip.as_millis()),
+    }
+}
+
+fn milliseconds<S: serde::Serializer>(round_trip: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    // Microseconds are noise, and three digits after the point are what JSON readers expect of them.
+    round_trip.map(|time| (time.as_secs_f64() * 1e6).round() / 1e3).serialize(serializer)
+}
+
+fn text_form<S: serde::Serializer>(mesh: &MeshId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(mesh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_and_games_are_told_apart() {
+        let listed = listed_game("murmuration", Stage::Gathering);
+        assert_eq!(listed.strip_suffix(GATHERING), Some("murmuration"));
+        assert_eq!(listed_game("murmuration", Stage::Playing), "murmuration");
+    }
+
+    #[test]
+    fn round_trips_are_short_to_read() {
+        assert_eq!(round_trip_words(None), "...");
+        assert_eq!(round_trip_words(Some(Duration::from_micros(300))), "< 1 ms");
+        assert_eq!(round_trip_words(Some(Duration::from_micros(23_900))), "23 ms");
+    }
+}

@@ -1,0 +1,93 @@
+use std::thread::sleep;
+
+use super::*;
+
+/// How long something may take that happens within milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn open(player: &str, name: &str, password: Option<&str>) -> Room {
+    let mut options = RoomOptions::new(player).on(Some(peerflock::Interface::Loopback));
+    let builder = options.create(name, password, "murmuration", 4).unwrap().lan(false);
+    Room::new(builder.start_in_background().wait().unwrap(), &options)
+}
+
+fn join(player: &str, host: &Room, password: Option<&str>) -> Result<Room, RoomError> {
+    let mut options = RoomOptions::new(player).on(Some(peerflock::Interface::Loopback));
+    let builder = options.join_by_ticket(&host.ticket(), password)?.lan(false);
+    Ok(Room::new(builder.start_in_background().wait()?, &options))
+}
+
+/// Polls all rooms until `done` says so; returns what each of them told.
+fn until(rooms: &mut [&mut Room], mut done: impl FnMut(&[&mut Room], &[Vec<RoomEvent>]) -> bool) -> Vec<Vec<RoomEvent>> {
+    let started = Instant::now();
+    let mut told = vec![Vec::new(); rooms.len()];
+    while !done(rooms, &told) {
+        assert!(started.elapsed() < PATIENCE, "too long: {told:?}");
+        for (room, told) in rooms.iter_mut().zip(&mut told) {
+            told.extend(room.poll(Instant::now()));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    told
+}
+
+fn lines(room: &Room) -> Vec<(String, String)> {
+    let said = |line: &chat::Line| line.speaker.as_ref().map(|speaker| (speaker.name.clone(), line.text.clone()));
+    room.chat().lines().filter_map(said).collect()
+}
+
+#[test]
+fn two_meet_talk_and_part() {
+    let mut ada = open("Ada", "two meet", Some("dusk"));
+    assert!(matches!(join("Bo", &ada, None), Err(RoomError::PasswordNeeded)));
+    assert!(matches!(join("Bo", &ada, Some("dawn")), Err(RoomError::WrongPassword(_))));
+    let mut bo = join("Bo\u{202E}", &ada, Some("dusk")).unwrap();
+    until(&mut [&mut ada, &mut bo], |rooms, _| rooms.iter().all(|room| room.members().len() == 2 && room.facts().is_some()));
+
+    let names = |room: &Room| room.members().iter().map(|member| member.name.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&ada), names(&bo)), (vec!["Ada".to_owned(), "Bo".to_owned()], vec!["Bo".to_owned(), "Ada".to_owned()]));
+    assert_eq!(bo.facts(), Some(&RoomFacts::new("murmuration", 4, true)), "learned inside, the ticket does not say");
+    until(&mut [&mut ada, &mut bo], |rooms, _| {
+        let members = rooms[0].members();
+        members.len() == 2 && members[0].color != members[1].color
+    });
+
+    ada.say("hello", Instant::now()).unwrap();
+    bo.say("hi \u{1b}[2J", Instant::now()).unwrap();
+    until(&mut [&mut ada, &mut bo], |rooms, _| rooms.iter().all(|room| lines(room).len() == 2));
+    for room in [&ada, &bo] {
+        let mut lines = lines(room);
+        lines.sort();
+        assert_eq!(lines, [("Ada".to_owned(), "hello".to_owned()), ("Bo".to_owned(), "hi [2J".to_owned())]);
+    }
+
+    ada.leave(Duration::from_secs(2));
+    until(&mut [&mut bo], |rooms, told| rooms[0].members().len() == 1 && told[0].contains(&RoomEvent::Went("Ada".into())));
+    assert!(bo.chat().lines().any(|line| line.text == "Ada left"));
+}
+
+#[test]
+fn the_game_starts_when_all_are_ready_and_everybody_gets_the_same_hand_over() {
+    let mut ada = open("Ada", "all start", None);
+    let (mut bo, mut cy) = (join("Bo", &ada, None).unwrap(), join("Cy", &ada, None).unwrap());
+    bo.set_ready(true);
+    until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| {
+        rooms.iter().all(|room| room.members().len() == 3) && rooms[0].members().iter().any(|member| member.ready)
+    });
+    let told = ada.start_game(1, Instant::now());
+    assert!(matches!(&told[..], [RoomEvent::GameOff(why)] if why.contains("Cy") && !why.contains("Bo")), "{told:?}");
+
+    cy.set_ready(true);
+    until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| rooms[0].members().iter().filter(|member| member.ready).count() == 2);
+    assert_eq!(ada.start_game(2, Instant::now()), []);
+    until(&mut [&mut ada, &mut bo, &mut cy], |_, told| told[0].contains(&RoomEvent::OpenGame));
+    let handover = Handover { mesh: "all start".into(), secret: [5; 32], ticket: ada.ticket().to_string() };
+    ada.game_opened(handover.clone());
+    let told = until(&mut [&mut ada, &mut bo, &mut cy], |_, told| {
+        told[1..].iter().all(|told| told.iter().any(|event| matches!(event, RoomEvent::JoinGame(_))))
+    });
+    for told in &told[1..] {
+        assert!(told.contains(&RoomEvent::JoinGame(handover.clone())));
+    }
+    assert!(!bo.is_ready() && !cy.is_ready(), "the next round is agreed anew");
+}

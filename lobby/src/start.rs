@@ -1,0 +1,269 @@
+//! Starting the game, agreed by everyone who is here: the state machine alone, without network, clock or processes.
+//!
+//! ```text
+//! starter                         everyone else
+//!    | -- Propose(round) ---------> |   ready?
+//!    | <-- Answer(round, yes) ----- |   one "no", one silence, one farewell: nothing happens, and all learn why
+//!    | opens the game, gets its ticket
+//!    | -- Go(round, hand-over) ---> |   each joins the game with the ticket
+//! ```
+//!
+//! Two who press Start at once are told apart by their identifiers: the smaller one starts, the other agrees to it. If the
+//! starter leaves on the way, the others are free again at once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use peerflock::{PeerId, Target, Topic};
+
+mod message;
+
+pub use message::{Answer, BadHandover, Handover, StartMessage};
+
+/// The channel on which starting is agreed: one of those that the SDK keeps for services.
+pub const TOPIC: Topic = Topic(2);
+/// How long the starter waits for everybody's answer. A lobby answers by itself, so this only waits for the network.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
+/// How long everybody waits for the starter's game to open, once all agreed. Long enough to build it first.
+pub const OPEN_DEADLINE: Duration = Duration::from_secs(180);
+
+/// Where we stand with starting the game.
+#[derive(Debug)]
+pub struct Starting {
+    me: PeerId,
+    stage: Stage,
+}
+
+/// What is to be done. The caller does it, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StartAction {
+    /// Send this on [`TOPIC`].
+    Send(Target, StartMessage),
+    /// All agreed, and we are the starter: open the game's mesh, then call [`Starting::opened`] or [`Starting::failed`].
+    Open,
+    /// All agreed and the game is open: join it.
+    Join(Handover),
+    /// Somebody else proposed and we agreed: it may start any moment.
+    Waiting(PeerId),
+    /// The game does not start, and why. Nothing was launched.
+    Off(WhyNot),
+}
+
+/// Why the game does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// These are not ready.
+    NotReady(Vec<PeerId>),
+    /// These did not answer in time.
+    Silent(Vec<PeerId>),
+    /// Somebody left, or came, while all were being asked.
+    Changed,
+    /// Somebody else is just starting it.
+    Busy,
+    /// The starter left, or its game did not open.
+    StarterFailed(String),
+}
+
+enum Stage {
+    Idle,
+    /// We asked, and these have not answered yet.
+    Asking {
+        round: u64,
+        waiting: BTreeSet<PeerId>,
+        deadline: Instant,
+    },
+    /// All agreed; our game opens.
+    Opening {
+        round: u64,
+        deadline: Instant,
+    },
+    /// We agreed to this one's round.
+    Agreed {
+        round: u64,
+        starter: PeerId,
+        deadline: Instant,
+    },
+}
+
+impl Starting {
+    /// For the member that we are.
+    pub fn new(me: PeerId) -> Self {
+        Self { me, stage: Stage::Idle }
+    }
+
+    /// Whether a start is under way: ours or one that we agreed to.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    /// We press Start. `round` is a fresh random number, `others` is who else is here, with whether they are ready.
+    pub fn propose(&mut self, round: u64, others: &[(PeerId, bool)], now: Instant) -> Vec<StartAction> {
+        if self.is_under_way() {
+            return vec![StartAction::Off(WhyNot::Busy)];
+        }
+        let late: Vec<PeerId> = others.iter().filter(|(_, ready)| !ready).map(|(peer, _)| *peer).collect();
+        if !late.is_empty() {
+            return vec![StartAction::Off(WhyNot::NotReady(late))];
+        }
+        if others.is_empty() {
+            self.stage = Stage::Opening { round, deadline: now + OPEN_DEADLINE };
+            return vec![StartAction::Open];
+        }
+        let waiting = others.iter().map(|(peer, _)| *peer).collect();
+        self.stage = Stage::Asking { round, waiting, deadline: now + ANSWER_DEADLINE };
+        vec![StartAction::Send(Target::All, StartMessage::Propose { round })]
+    }
+
+    /// Somebody else said something on [`TOPIC`]. `ready` is whether we are.
+    pub fn hear(&mut self, from: PeerId, message: StartMessage, ready: bool, now: Instant) -> Vec<StartAction> {
+        match message {
+            StartMessage::Propose { round } => self.asked(from, round, ready, now),
+            StartMessage::Answer { round, answer } => self.answered(from, round, answer, now),
+            StartMessage::Off { round, why } => match self.stage {
+                Stage::Agreed { round: agreed, starter, .. } if agreed == round && starter == from => {
+                    self.stage = Stage::Idle;
+                    vec![StartAction::Off(WhyNot::StarterFailed(why))]
+                }
+                _ => Vec::new(),
+            },
+            StartMessage::Go { round, handover } => match self.stage {
+                Stage::Agreed { round: agreed, starter, .. } if agreed == round && starter == from => {
+                    self.stage = Stage::Idle;
+                    match handover.checked() {
+                        Ok(handover) => vec![StartAction::Join(handover)],
+                        Err(error) => vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))],
+                    }
+                }
+                // We agreed to nothing of the kind.
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// Our game is open, and this is how to join it.
+    pub fn opened(&mut self, handover: Handover) -> Vec<StartAction> {
+        let Stage::Opening { round, .. } = self.stage else { return Vec::new() };
+        self.stage = Stage::Idle;
+        vec![StartAction::Send(Target::All, StartMessage::Go { round, handover })]
+    }
+
+    /// Our game did not open.
+    pub fn failed(&mut self, why: &str) -> Vec<StartAction> {
+        let Stage::Opening { round, .. } = self.stage else { return Vec::new() };
+        self.off(Some(round), WhyNot::StarterFailed(why.to_owned()))
+    }
+
+    /// A member is gone, or a new one came who was not asked.
+    pub fn roster_changed(&mut self, peer: PeerId, left: bool) -> Vec<StartAction> {
+        match &self.stage {
+            // A newcomer has agreed to nothing; one press more asks everybody again.
+            Stage::Asking { round, .. } => self.off(Some(*round), WhyNot::Changed),
+            Stage::Agreed { starter, .. } if left && *starter == peer => {
+                self.off(None, WhyNot::StarterFailed("whoever pressed Start is gone".into()))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Instant) -> Vec<StartAction> {
+        match &self.stage {
+            Stage::Asking { round, waiting, deadline } if now >= *deadline => {
+                let silent = waiting.iter().copied().collect();
+                self.off(Some(*round), WhyNot::Silent(silent))
+            }
+            Stage::Opening { round, deadline } if now >= *deadline => {
+                self.off(Some(*round), WhyNot::StarterFailed("the game took too long to open".into()))
+            }
+            Stage::Agreed { deadline, .. } if now >= *deadline => {
+                self.off(None, WhyNot::StarterFailed("whoever pressed Start said nothing more".into()))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn asked(&mut self, from: PeerId, round: u64, ready: bool, now: Instant) -> Vec<StartAction> {
+        let answer = |answer| StartAction::Send(Target::One(from), StartMessage::Answer { round, answer });
+        match &self.stage {
+            // Both pressed Start: the smaller identifier starts. It gets our yes and we get its no, or the other way round.
+            Stage::Asking { round: ours, .. } if from < self.me => {
+                let ours = *ours;
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                vec![
+                    StartAction::Send(Target::All, StartMessage::Off { round: ours, why: String::new() }),
+                    answer(Answer::Yes),
+                    StartAction::Waiting(from),
+                ]
+            }
+            Stage::Agreed { starter, .. } if from < *starter => {
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                vec![answer(Answer::Yes), StartAction::Waiting(from)]
+            }
+            Stage::Agreed { starter, .. } if from == *starter => {
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                vec![answer(Answer::Yes)]
+            }
+            Stage::Asking { .. } | Stage::Opening { .. } | Stage::Agreed { .. } => vec![answer(Answer::Busy)],
+            Stage::Idle if !ready => vec![answer(Answer::NotReady)],
+            Stage::Idle => {
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                vec![answer(Answer::Yes), StartAction::Waiting(from)]
+            }
+        }
+    }
+
+    fn answered(&mut self, from: PeerId, answered: u64, answer: Answer, now: Instant) -> Vec<StartAction> {
+        let Stage::Asking { round, waiting, .. } = &mut self.stage else { return Vec::new() };
+        let round = *round;
+        if answered != round || !waiting.contains(&from) {
+            return Vec::new();
+        }
+        match answer {
+            Answer::Yes => {
+                waiting.remove(&from);
+                if !waiting.is_empty() {
+                    return Vec::new();
+                }
+                self.stage = Stage::Opening { round, deadline: now + OPEN_DEADLINE };
+                vec![StartAction::Open]
+            }
+            Answer::NotReady => self.off(Some(round), WhyNot::NotReady(vec![from])),
+            Answer::Busy => self.off(Some(round), WhyNot::Busy),
+        }
+    }
+
+    /// Back to idle; whoever agreed to our `round` learns it.
+    fn off(&mut self, round: Option<u64>, why: WhyNot) -> Vec<StartAction> {
+        self.stage = Stage::Idle;
+        let tell = round.map(|round| StartAction::Send(Target::All, StartMessage::Off { round, why: why.to_string() }));
+        tell.into_iter().chain([StartAction::Off(why)]).collect()
+    }
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady(_) => f.write_str("not everybody is ready yet"),
+            Self::Silent(_) => f.write_str("somebody did not answer; try again"),
+            Self::Changed => f.write_str("somebody came or left just now; press Start again"),
+            Self::Busy => f.write_str("somebody else is starting the game just now"),
+            Self::StarterFailed(why) if why.is_empty() => f.write_str("the start was called off"),
+            Self::StarterFailed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "Idle",
+            Self::Asking { .. } => "Asking",
+            Self::Opening { .. } => "Opening",
+            Self::Agreed { .. } => "Agreed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The lobby without a window: commands for people at a terminal, and for scripts.
+
+mod list;
+mod print;
+mod stay;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use peerflock_lobby::RoomError;
+
+use crate::cli::{Command, Common};
+
+/// How long to look around where nobody said.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Does what the command line says.
+pub(crate) fn run(command: Command, common: &Common) -> ExitCode {
+    let outcome = match command {
+        Command::List { json, seconds } => list::once(common, seconds, json),
+        Command::Watch { json, seconds } => list::again(common, seconds, json),
+        Command::Create { name, password, players, stay } => stay::create(common, &name, password.as_deref(), players, &stay),
+        Command::Join { room, password, stay } => stay::join(common, &room, password.as_deref(), &stay),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            print::error(&trouble.text);
+            ExitCode::from(trouble.code)
+        }
+    }
+}
+
+/// No window: says so, and lists what there is.
+pub(crate) fn instead_of_window(why: &str, common: &Common) -> ExitCode {
+    print::error(&format!("{why}, so there is no window. This is what there is; `--help` tells how to join from the terminal."));
+    match list::once(common, LOOK, false) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            print::error(&trouble.text);
+            ExitCode::from(trouble.code)
+        }
+    }
+}
+
+/// What went wrong, and the exit code that says so.
+#[derive(Debug)]
+struct Trouble {
+    text: String,
+    code: u8,
+}
+
+impl Trouble {
+    /// Something failed.
+    fn failed(text: impl ToString) -> Self {
+        Self { text: text.to_string(), code: 1 }
+    }
+}
+
+impl From<RoomError> for Trouble {
+    fn from(error: RoomError) -> Self {
+        let refused = matches!(
+            error,
+            RoomError::WrongPassword(_)
+                | RoomError::PasswordNeeded
+                | RoomError::LockedOut(_)
+                | RoomError::Full(_)
+                | RoomError::OtherVersion(_)
+        );
+        // The player's words first, then what the mesh said.
+        let details = std::error::Error::source(&error).map(|source| format!("\n  ({source})")).unwrap_or_default();
+        Self { text: format!("{error}{details}"), code: if refused { 2 } else { 1 } }
+    }
+}
