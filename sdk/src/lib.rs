@@ -86,8 +86,11 @@ pub mod resolve;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 
+pub use bytes::Bytes;
 pub use metrics::{LinkMetrics, Metrics};
 pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
+pub use peerflock_proto::state::{FIELDS_MAX, REFS_MAX};
+pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
     Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Identity, Kind, KindId, Limits, LinkId, Member, MeshId,
     MeshTime, NeighborLimits, Orphan, PeerId, Profile, Registry, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,

@@ -16,9 +16,15 @@ pub struct PeerId(pub [u8; 32]);
 impl PeerId {
     /// Whether `signature` over `message` was made by this peer. A key that is no curve point verifies nothing.
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
-        VerifyingKey::from_bytes(&self.0)
-            .and_then(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)))
-            .is_ok()
+        let check = || {
+            VerifyingKey::from_bytes(&self.0)
+                .and_then(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)))
+                .is_ok()
+        };
+        #[cfg(feature = "sim")]
+        return crate::sim::checked_once(self, message, signature, check);
+        #[cfg(not(feature = "sim"))]
+        check()
     }
 
     /// The first four bytes in hexadecimal: enough for people and logs, never for a decision.

@@ -4,12 +4,17 @@
 //! latency each, drawn once; datagrams are lost, doubled and jittered as the options say; frames arrive in order, later when
 //! something of theirs was lost, as on a QUIC stream.
 
+mod signatures;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
+
+pub(crate) use signatures::checked_once;
+pub use signatures::remember_signatures;
 
 use crate::admission::MeshKey;
 use crate::config::Config;

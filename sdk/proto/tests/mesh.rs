@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerflock_proto::sim::{Options, Sim};
+use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
     Change, CloseReason, Config, EntityId, Event, Farewell, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError,
     Shape, Target, Topic, Value, WorldEvent,
@@ -72,6 +72,7 @@ fn send(sim: &mut Sim, index: usize, to: Target, text: &str) -> Result<(), SendE
 
 #[test]
 fn a_hundred_peers_meet_and_see_one_world() {
+    remember_signatures();
     // Few heartbeats: what takes the time is a hundred peers checking each other's signatures.
     let config = Config { heartbeat: seconds(1), link_silence: seconds(10), member_silence: seconds(15), ..config() };
     let mut sim = Sim::mesh(Options::default(), 100, &config, seconds(30));
@@ -123,6 +124,7 @@ fn a_complete_mesh_sends_everything_one_hop_once() {
 
 #[test]
 fn a_sparse_mesh_settles_on_trees() {
+    remember_signatures();
     let config = Config { neighbors: NeighborLimits::with_max(4), ..config() };
     let mut sim = Sim::mesh(Options::default(), 30, &config, seconds(20));
     for index in 0..30 {
@@ -145,6 +147,7 @@ fn a_sparse_mesh_settles_on_trees() {
 
 #[test]
 fn moving_worlds_converge_under_loss() {
+    remember_signatures();
     for seed in 1..=4 {
         let config = Config { neighbors: NeighborLimits::with_max(4), ..config() };
         let mut sim = Sim::mesh(lossy(seed), 12, &config, seconds(20));
@@ -161,6 +164,7 @@ fn moving_worlds_converge_under_loss() {
 
 #[test]
 fn messages_arrive_once_and_in_order_though_relays_die() {
+    remember_signatures();
     for seed in 1..=4 {
         let config = Config { neighbors: NeighborLimits::with_max(3), ..config() };
         let mut sim = Sim::mesh(lossy(seed), 16, &config, seconds(20));
@@ -422,6 +426,7 @@ fn a_paused_peer_comes_back_as_itself_with_its_entities() {
 
 #[test]
 fn two_halves_part_and_meet_again() {
+    remember_signatures();
     let mut sim = Sim::mesh(Options::default(), 8, &config(), seconds(5));
     for index in 0..8 {
         spawn(&mut sim, index, 4, Orphan::Adopt);

@@ -225,7 +225,8 @@ impl Node {
             return;
         }
         self.pace.next_comparison = now + COMPARE_EVERY;
-        self.world.drop_unclaimed(now);
+        let (world, around) = self.world(now);
+        world.drop_unclaimed(&around);
         self.pace.part = (self.pace.part + 1) % PARTS;
         let (part, hash) = (self.pace.part, self.world.part_hash(self.pace.part));
         let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();

@@ -209,7 +209,13 @@ impl Node {
         let Some(boot) = self.roster.get(&origin).map(|member| member.presence.boot) else { return Ok(()) };
         let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(boot));
         match replica.receive(frame.header, frame.body, &self.config.registry, &self.config.limits)? {
-            Received::Claims(changes) => self.world.claimed(origin, changes),
+            Received::Claims(changes) => {
+                let starved = replica.is_starved(frame.header.tick);
+                self.world.claimed(origin, changes);
+                if starved {
+                    self.want_keyframe(link, origin, frame.header.tick, now);
+                }
+            }
             Received::MissingBaseline(tick) => {
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);

@@ -47,7 +47,10 @@ pub(crate) enum Said {
     Removed,
     /// Given away and got back: some piece says it anew, at another number.
     Replaced,
-    New { number: u32, orphan: Orphan },
+    New {
+        number: u32,
+        orphan: Orphan,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

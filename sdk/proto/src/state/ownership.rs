@@ -91,7 +91,11 @@ impl Ownership {
             Means::Adopted => {
                 let from_gone = next && title.owner.as_ref().is_some_and(&gone);
                 let weaker = ahead && title.owner.is_some_and(|owner| !title.resists(entity, &owner, to, true));
-                keeps || reclaims || from_gone || weaker || (rivals && (title.adopted || title.previous.as_ref().is_some_and(gone)))
+                keeps
+                    || reclaims
+                    || from_gone
+                    || weaker
+                    || (rivals && (title.adopted || title.previous.as_ref().is_some_and(gone)))
             }
         };
         match (takes, ahead) {

@@ -13,6 +13,9 @@ use crate::wire::DecodeError;
 
 /// Ticks whose pieces are collected at once; the oldest is given up for a newer.
 const ASSEMBLIES_MAX: usize = 4;
+/// Ticks of which none became whole before a neighbor is asked for one: pieces that get lost again and again would keep us from
+/// ever learning what was removed, and the origin from a baseline.
+const STARVED_TICKS: u32 = 10;
 /// Most pieces of one tick.
 pub(crate) const PIECES_MAX: usize = 4_096;
 
@@ -55,6 +58,8 @@ pub(crate) struct Replica {
     history: VecDeque<Arc<Snapshot>>,
     assemblies: BTreeMap<Tick, Assembly>,
     acked: Acked,
+    /// The tick of the first piece.
+    first_heard: Option<Tick>,
 }
 
 #[derive(Debug)]
@@ -71,7 +76,14 @@ struct Assembly {
 
 impl Replica {
     pub(crate) fn new(boot: Boot) -> Self {
-        Self { boot, claims: BTreeMap::new(), history: VecDeque::new(), assemblies: BTreeMap::new(), acked: Acked::default() }
+        Self {
+            boot,
+            claims: BTreeMap::new(),
+            history: VecDeque::new(),
+            assemblies: BTreeMap::new(),
+            acked: Acked::default(),
+            first_heard: None,
+        }
     }
 
     pub(crate) fn acked(&self) -> Acked {
@@ -80,6 +92,12 @@ impl Replica {
 
     pub(crate) fn claim(&self, entity: &EntityId) -> Option<&Arc<Record>> {
         self.claims.get(entity).map(|claim| &claim.record)
+    }
+
+    /// Whether ticks come, up to `tick`, but none has been whole for long.
+    pub(crate) fn is_starved(&self, tick: Tick) -> bool {
+        let since = self.history.back().map_or(self.first_heard, |newest| Some(newest.tick));
+        since.is_some_and(|since| tick.0.saturating_sub(since.0) >= STARVED_TICKS)
     }
 
     /// The whole tick `tick`, else the newest whole one.
@@ -99,6 +117,7 @@ impl Replica {
         registry: &Registry,
         limits: &crate::config::Limits,
     ) -> Result<Received, DecodeError> {
+        self.first_heard.get_or_insert(header.tick);
         let baseline = match header.baseline {
             None => None,
             Some(tick) => match self.history.iter().find(|snapshot| snapshot.tick == tick) {

@@ -10,18 +10,20 @@ use std::time::Duration;
 use super::author::Author;
 use super::ownership::{Means, Ownership, Title, Verdict, part_of, score};
 use super::replica::{ClaimChange, Replica};
-use super::snapshot::Record;
+use super::snapshot::{Record, Snapshot};
 use super::{Change, Orphan, Registry};
 use crate::config::Limits;
 use crate::id::{EntityId, PeerId, Tick};
 use crate::node::WorldEvent;
-use crate::time::{MeshTime, Time};
+use crate::time::{MeshTime, Time, micros};
 use crate::wire::{Adoption, Holding};
 
 /// How long the first in rank for an orphan is waited for before the second takes it, and so on.
 const ADOPTION_TURN: Duration = Duration::from_millis(500);
 /// An entity that its new owner has not claimed for so long was removed by it at once, before anybody saw.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+/// No entity changes hands more often: so that nobody can count one up to where it could never be taken back.
+const NUMBER_MAX: u32 = u32::MAX / 2;
 /// Most steps of ownership kept that cannot be taken yet.
 const PENDING_MAX: usize = 4_096;
 
@@ -202,20 +204,26 @@ impl World {
                 continue;
             }
             match change.new {
-                Some(record) if record.number == title.number => {
+                // Ahead where it took its own back before we heard of anybody else: it never ceased to be its own.
+                Some(record) if record.number >= title.number && record.number <= NUMBER_MAX => {
+                    if record.number > title.number {
+                        self.ownership.set(change.entity, Title { number: record.number, ..title });
+                    }
                     self.orphans.remove(&change.entity);
                     self.show(change.entity, origin, record, change.tick, change.at, false);
                 }
-                // Ahead of the news that would make it true, or behind it.
-                Some(_) => {}
                 // What is removed is the entity as this owner held it; not what it once held, gave away and was given again.
-                None if change.old_number == Some(title.number) => {
-                    if self.shown.get(&change.entity).is_some_and(|shown| shown.owner == origin && change.tick >= shown.tick) {
+                None => {
+                    let held = change.old_number == Some(title.number);
+                    if held
+                        && self.shown.get(&change.entity).is_some_and(|shown| shown.owner == origin && change.tick >= shown.tick)
+                    {
                         self.vanish(&change.entity);
                         self.ownership.bury(change.entity);
                     }
                 }
-                None => {}
+                // Behind the news.
+                Some(_) => {}
             }
         }
     }
@@ -223,6 +231,9 @@ impl World {
     /// The owner says that it gave an entity away.
     pub(crate) fn transferred(&mut self, from: PeerId, number: u32, to: PeerId, record: Record, around: &mut Surroundings<'_>) {
         let entity = record.entity;
+        if number > NUMBER_MAX {
+            return;
+        }
         self.step(entity, number, to, Step { means: Means::Given(from), record: Some(Arc::new(record)) }, around);
     }
 
@@ -230,6 +241,9 @@ impl World {
     pub(crate) fn adopted(&mut self, by: PeerId, adoptions: Vec<Adoption>, around: &mut Surroundings<'_>) -> Vec<Adoption> {
         let mut objections = Vec::new();
         for Adoption { entity, number, adopted } in adoptions {
+            if number > NUMBER_MAX {
+                continue;
+            }
             let title = self.ownership.title(&entity);
             let means = if adopted { Means::Adopted } else { Means::Reclaimed };
             if by == self.me || number <= title.number || !self.is_mine(&entity, around) {
@@ -250,7 +264,7 @@ impl World {
         let mut objections = Vec::new();
         for Holding { entity, number, owner, previous, adopted } in holdings {
             let title = self.ownership.title(&entity);
-            if (number, owner) == (title.number, title.owner) || number < title.number {
+            if (number, owner) == (title.number, title.owner) || number < title.number || number > NUMBER_MAX {
                 continue;
             }
             let ahead = number > title.number;
@@ -336,9 +350,17 @@ impl World {
     }
 
     /// Entities whose new owner has long had the time to claim them, and did not: it removed them before anybody saw.
-    pub(crate) fn drop_unclaimed(&mut self, now: Time) {
-        let overdue = |shown: &Shown| shown.unclaimed.is_some_and(|since| now.since(since) >= CLAIM_PATIENCE);
-        let unclaimed: Vec<EntityId> = self.shown.iter().filter(|(_, shown)| overdue(shown)).map(|(entity, _)| *entity).collect();
+    pub(crate) fn drop_unclaimed(&mut self, around: &Surroundings<'_>) {
+        let overdue = |entity: &EntityId, shown: &Shown| {
+            // What we did not hear its owner say, we do not know.
+            let heard = around.replicas.get(&shown.owner).is_some_and(|replica| {
+                let fresh = |whole: &Arc<Snapshot>| around.mesh_now.0.saturating_sub(whole.at.0) < micros(CLAIM_PATIENCE) / 2;
+                replica.newest().is_some_and(fresh) && replica.claim(entity).is_none()
+            });
+            heard && shown.unclaimed.is_some_and(|since| around.now.since(since) >= CLAIM_PATIENCE)
+        };
+        let unclaimed: Vec<EntityId> =
+            self.shown.iter().filter(|(entity, shown)| overdue(entity, shown)).map(|(entity, _)| *entity).collect();
         for entity in unclaimed.into_iter().filter(|entity| !self.orphans.contains_key(entity)).collect::<Vec<_>>() {
             self.vanish(&entity);
             self.ownership.bury(entity);
@@ -425,7 +447,9 @@ impl World {
             .or(record)
             .or_else(|| self.shown.get(&entity).map(|shown| shown.record.clone()))
             // Ours now, and never shown: whoever had it last still claims it for a moment.
-            .or_else(|| around.replicas.values().filter(|_| owner == self.me).find_map(|replica| replica.claim(&entity)).cloned());
+            .or_else(|| {
+                around.replicas.values().filter(|_| owner == self.me).find_map(|replica| replica.claim(&entity)).cloned()
+            });
         let Some(known) = known else { return };
         let mut record = Record::clone(&known);
         record.number = title.number;
