@@ -21,7 +21,7 @@ const PLACE: KindId = KindId(0);
 /// Steps of 50 ms between the last deed and the end of one that is doomed; and for which all must see one another for a removal
 /// to be sure to be known to all.
 const SETTLING_STEPS: u32 = 30;
-const REGRESSIONS: &str = include_str!("regressions.txt");
+const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 #[test]
 fn nothing_is_lost_whatever_happens() {

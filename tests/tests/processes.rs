@@ -1,0 +1,101 @@
+//! Real processes on loopback: the game and the lobby as players start them, and what strangers do to them.
+
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use peerflock::Ticket;
+use serde_json::Value;
+
+/// A program of ours, built like this test. `cargo test --workspace` has built it; alone, this test does.
+fn program(name: &str) -> Command {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test knows where it is");
+        let folder = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps").to_owned();
+        let missing = ["murmuration", "peerflock-lobby"].iter().any(|program| !folder.join(program).exists());
+        if missing {
+            let built = Command::new(env!("CARGO")).args(["build", "-p", "murmuration", "-p", "peerflock-lobby"]).status();
+            assert!(built.is_ok_and(|status| status.success()), "the programs do not build");
+        }
+        folder
+    });
+    let mut command = Command::new(folder.join(name));
+    command.env("PEERFLOCK_INTERFACE", "lo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn start(name: &str, arguments: &[&str]) -> Running {
+    Running(program(name).args(arguments).spawn().expect("the program starts"))
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    program(name).args(arguments).output().expect("the program starts")
+}
+
+/// The mesh of that name as the lobby lists it, within `patience`.
+fn listed(name: &str, patience: Duration, is_there: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + patience;
+    loop {
+        let output = run("peerflock-lobby", &["list", "--json", "--seconds", "2"]);
+        let meshes: Value = serde_json::from_slice(&output.stdout).expect("the lobby writes JSON");
+        let found = meshes.as_array().into_iter().flatten().find(|mesh| mesh["name"] == name && is_there(mesh));
+        match found {
+            Some(mesh) => return mesh.clone(),
+            None => assert!(Instant::now() < deadline, "{name} is not among {meshes:#}"),
+        }
+    }
+}
+
+#[test]
+fn the_lobby_lists_a_running_game_and_a_wrong_password_does_not_open_it() {
+    let mesh = format!("sky {}", std::process::id());
+    let _game = start("murmuration", &["--headless", "--peers", "2", "--seconds", "40", "--mesh", &mesh, "--password", "dusk"]);
+    let listed = listed(&mesh, Duration::from_secs(20), |mesh| mesh["players"] == 2);
+    assert_eq!((&listed["game"], &listed["locked"]), (&"Murmuration".into(), &true.into()));
+    assert!(listed["round_trip_ms"].as_f64().is_some_and(|rtt| rtt < 1_000.0), "{listed}");
+
+    let refused = run("murmuration", &["--headless", "--mesh", &mesh, "--password", "dawn", "--seconds", "3"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("password") && said.contains("ask whoever invited you"), "{said}");
+}
+
+#[test]
+fn garbage_at_the_port_changes_nothing() {
+    let room = format!("room {}", std::process::id());
+    let mut open = start("peerflock-lobby", &["create", "--name", &room, "--seconds", "40"]);
+    listed(&room, Duration::from_secs(15), |_| true);
+    let ticket = first_ticket(&mut open);
+    let address = *ticket.addresses().first().expect("a room has an address");
+    assert!(address.ip().is_loopback(), "{address}: a test speaks to this machine only");
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a port is free");
+    for length in 0..1_400_usize {
+        let garbage: Vec<u8> = (0..length).map(|byte| (byte * 151 + length * 7) as u8).collect();
+        socket.send_to(&garbage, address).expect("loopback takes it");
+    }
+    let joined = run("peerflock-lobby", &["join", &ticket.to_string(), "--seconds", "2"]);
+    assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
+    assert!(open.0.try_wait().expect("our own child").is_none(), "the room ended");
+}
+
+/// The first ticket that a process prints.
+fn first_ticket(process: &mut Running) -> Ticket {
+    use std::io::{BufRead, BufReader};
+    let output = process.0.stdout.take().expect("it is piped");
+    let lines = BufReader::new(output).lines().map_while(Result::ok);
+    lines.filter_map(|line| line.strip_prefix("ticket: ").map(str::to_owned)).find_map(|text| text.parse().ok()).expect("a ticket")
+}
