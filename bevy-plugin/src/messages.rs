@@ -3,9 +3,8 @@
 use std::any::type_name;
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use peerflock::codec;
-use peerflock::{PeerId, SendError, Target, Topic};
+use peerflock::{Bytes, PeerId, SendError, Target, Topic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

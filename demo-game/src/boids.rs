@@ -91,7 +91,8 @@ fn company(boid: &Boid, neighbors: impl Iterator<Item = Boid>) -> Vec2 {
         let distance = away.length();
         if distance < ELBOW_ROOM {
             // Two birds in the very same place part, too: each in a direction of its own.
-            apart += away.try_normalize().unwrap_or_else(|| boid.velocity.perp().normalize_or(Vec2::Y)) * (1.0 - distance / ELBOW_ROOM);
+            apart += away.try_normalize().unwrap_or_else(|| boid.velocity.perp().normalize_or(Vec2::Y))
+                * (1.0 - distance / ELBOW_ROOM);
         }
         velocity += other.velocity;
         middle += other.position;
@@ -212,7 +213,11 @@ mod tests {
             step(&mut flock, Some(leader), BOUNDS, tick as f32 * DT, DT);
         }
         let nearest = |boid: &Boid| {
-            flock.iter().filter(|other| *other != boid).map(|other| other.position.distance(boid.position)).fold(f32::MAX, f32::min)
+            flock
+                .iter()
+                .filter(|other| *other != boid)
+                .map(|other| other.position.distance(boid.position))
+                .fold(f32::MAX, f32::min)
         };
         let mean = flock.iter().map(nearest).sum::<f32>() / flock.len() as f32;
         assert!(mean > 6.0, "birds fly {mean} apart: on top of each other");

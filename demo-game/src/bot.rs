@@ -28,7 +28,8 @@ const GREETINGS: [&str; 6] = [
     "Catch me if you can.",
     "Nice sky you have here.",
 ];
-const GAINS: [&str; 4] = ["Welcome to the flock!", "They like it better here.", "Come along!", "Thank you, I'll take good care of them."];
+const GAINS: [&str; 4] =
+    ["Welcome to the flock!", "They like it better here.", "Come along!", "Thank you, I'll take good care of them."];
 const LOSSES: [&str; 4] = ["Hey, those were mine!", "Come back!", "You'll see me again.", "Traitors, all of them."];
 const FAREWELLS: [&str; 3] = ["We'll look after your birds.", "Nobody is left behind.", "The flock flies on."];
 const VICTORIES: [&str; 2] = ["What a round!", "The largest flock in the sky!"];

@@ -36,9 +36,8 @@ pub(crate) fn defectors(
     bounds: Rect,
     most: usize,
 ) -> Vec<(usize, usize)> {
-    let strength = |stranger: &Stranger| {
-        sizes.get(stranger.flock).map_or(0, |size| size + if stranger.leads { LEADER_WORTH } else { 0 })
-    };
+    let strength =
+        |stranger: &Stranger| sizes.get(stranger.flock).map_or(0, |size| size + if stranger.leads { LEADER_WORTH } else { 0 });
     let stronger: Vec<Stranger> = strangers.iter().filter(|stranger| strength(stranger) > own).copied().collect();
     if stronger.is_empty() {
         return Vec::new();
@@ -55,7 +54,8 @@ pub(crate) fn defectors(
 pub(crate) fn deal(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
     let total: usize = sizes.iter().sum();
     let share = |flock: usize| total / sizes.len() + usize::from(flock < total % sizes.len());
-    let mut poor = (0..sizes.len()).map(|flock| (flock, share(flock).saturating_sub(sizes[flock]))).filter(|(_, lacks)| *lacks > 0);
+    let mut poor =
+        (0..sizes.len()).map(|flock| (flock, share(flock).saturating_sub(sizes[flock]))).filter(|(_, lacks)| *lacks > 0);
     let mut receiver = poor.next();
     let mut gifts = Vec::new();
     for (giver, size) in sizes.iter().enumerate() {

@@ -84,7 +84,8 @@ impl Canvas {
             }
             level = level.halved();
         }
-        let mut image = Image::new_uninit(size, TextureDimension::D2, TextureFormat::Rgba8UnormSrgb, RenderAssetUsages::RENDER_WORLD);
+        let mut image =
+            Image::new_uninit(size, TextureDimension::D2, TextureFormat::Rgba8UnormSrgb, RenderAssetUsages::RENDER_WORLD);
         image.texture_descriptor.mip_level_count = levels;
         image.data = Some(bytes);
         let linear = ImageSamplerDescriptor { mipmap_filter: ImageFilterMode::Linear, ..ImageSamplerDescriptor::linear() };
@@ -137,7 +138,8 @@ pub(crate) fn noise(at: Vec2, seed: u32) -> f32 {
     let part = at - cell;
     let smooth = part * part * (Vec2::splat(3.0) - 2.0 * part);
     let corner = |x: f32, y: f32| {
-        let mut hash = ((cell.x + x) as i32 as u32).wrapping_mul(0x9e37_79b1) ^ ((cell.y + y) as i32 as u32).wrapping_mul(0x85eb_ca77);
+        let mut hash =
+            ((cell.x + x) as i32 as u32).wrapping_mul(0x9e37_79b1) ^ ((cell.y + y) as i32 as u32).wrapping_mul(0x85eb_ca77);
         hash = (hash ^ seed.wrapping_mul(0xc2b2_ae3d)).wrapping_mul(0x27d4_eb2f);
         hash = (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d);
         (hash ^ (hash >> 13)) as f32 / u32::MAX as f32 * 2.0 - 1.0

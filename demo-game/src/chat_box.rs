@@ -7,7 +7,7 @@ use bevy::text::{EditableText, TextCursorStyle};
 use bevy_peerflock::prelude::*;
 
 use crate::chat::{Feed, Line, Say};
-use crate::look::{Fonts, INK, flock_color, panel};
+use crate::look::{Fonts, INK, name_color, panel};
 use crate::players::Players;
 
 /// How long a line is shown, in seconds, the time it fades included.
@@ -61,9 +61,8 @@ fn open_or_close(
     mut say: MessageWriter<Say>,
 ) {
     // One key at a time: a second Enter in the same frame would find a prompt that is not there yet.
-    let pressed = keys.read().find(|key| {
-        key.state.is_pressed() && !key.repeat && matches!(key.logical_key, Key::Enter | Key::Escape)
-    });
+    let pressed =
+        keys.read().find(|key| key.state.is_pressed() && !key.repeat && matches!(key.logical_key, Key::Enter | Key::Escape));
     let Some(key) = pressed else { return };
     match (prompt.iter().next(), &key.logical_key) {
         (None, Key::Enter) => {
@@ -106,11 +105,16 @@ fn show(
     let mut shown = children.map_or(0, |children| children.len());
     for Line { at, speaker, text, color } in feed.iter().rev().take(fresh).rev() {
         let Some(speaker) = speaker else { continue };
-        let name = color.map_or(INK, flock_color);
+        let name = color.map_or(INK, name_color);
         commands.spawn((
             Shown(*at, speaker.peer),
             ChildOf(place),
-            Node { max_width: px(430), padding: UiRect::axes(px(9), px(3)), border_radius: BorderRadius::all(px(8)), ..default() },
+            Node {
+                max_width: px(430),
+                padding: UiRect::axes(px(9), px(3)),
+                border_radius: BorderRadius::all(px(8)),
+                ..default()
+            },
             BackgroundColor(Color::srgba(0.045, 0.045, 0.115, 0.42)),
             Pickable::IGNORE,
             children![(
@@ -149,7 +153,7 @@ fn fade(
             let Ok((mut color, is_name)) = colors.get_mut(part) else { continue };
             // A flock may take another color.
             if let Some(player) = shown.1.filter(|_| is_name).and_then(|peer| players.get(peer)) {
-                color.0 = flock_color(player.color);
+                color.0 = name_color(player.color);
             }
             color.0.set_alpha(visible);
         }

@@ -33,10 +33,7 @@ pub(crate) struct Flight {
 pub(crate) fn plugin(app: &mut App) {
     app.add_systems(
         FixedUpdate,
-        (begin, hatch, take_up, fly_leader, fly_birds, stamp, keep_apart_in_color)
-            .chain()
-            .in_set(FlockSystems)
-            .in_set(Playing),
+        (begin, hatch, take_up, fly_leader, fly_birds, stamp, keep_apart_in_color).chain().in_set(FlockSystems).in_set(Playing),
     );
 }
 
@@ -48,12 +45,7 @@ pub(crate) struct FlockSystems;
 #[derive(Resource)]
 struct Eggs(Timer);
 
-fn begin(
-    mut commands: Commands,
-    mesh: Res<MeshHandle>,
-    settings: Res<Settings>,
-    leaders: Query<(), (With<Leader>, With<Mine>)>,
-) {
+fn begin(mut commands: Commands, mesh: Res<MeshHandle>, settings: Res<Settings>, leaders: Query<(), (With<Leader>, With<Mine>)>) {
     if !leaders.is_empty() {
         return;
     }

@@ -218,7 +218,12 @@ fn show_notices(
         }
         commands.entity(*place).with_child((
             Notice(*at),
-            Node { margin: px(3).top(), padding: UiRect::axes(px(12), px(4)), border_radius: BorderRadius::all(px(12)), ..default() },
+            Node {
+                margin: px(3).top(),
+                padding: UiRect::axes(px(12), px(4)),
+                border_radius: BorderRadius::all(px(12)),
+                ..default()
+            },
             BackgroundColor(Color::srgba(0.045, 0.045, 0.115, 0.5)),
             Pickable::IGNORE,
             children![fonts.text(text.clone(), 13.5, ink)],

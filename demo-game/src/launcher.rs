@@ -28,12 +28,8 @@ pub(crate) struct Bot {
 impl Bot {
     /// Starts one; `news` says what becomes of its standard output, `errors` of its standard error.
     pub(crate) fn start(settings: &Settings, news: Stdio, errors: Stdio) -> io::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("--child")
-            .stdin(Stdio::piped())
-            .stdout(news)
-            .stderr(errors)
-            .spawn()?;
+        let mut process =
+            Command::new(std::env::current_exe()?).arg("--child").stdin(Stdio::piped()).stdout(news).stderr(errors).spawn()?;
         let leash = process.stdin.take();
         let mut bot = Self { name: settings.name.clone(), process, leash };
         bot.order(&Order::Begin(Box::new(settings.clone())))?;
@@ -90,7 +86,8 @@ impl Company {
     pub(crate) fn start(bots: usize, player: &Settings, ticket: &str, quiet: bool) -> (Self, Option<io::Error>) {
         let mut company = Self::default();
         for index in 0..bots {
-            let settings = Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, ..of_bot(index, player) };
+            let settings =
+                Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, ..of_bot(index, player) };
             match Bot::start(&settings, Stdio::null(), if quiet { Stdio::null() } else { Stdio::inherit() }) {
                 Ok(bot) => company.0.push(bot),
                 Err(error) => return (company, Some(error)),

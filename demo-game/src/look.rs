@@ -65,6 +65,11 @@ pub(crate) fn flock_color(color: u8) -> Color {
     Color::srgb_u8(r, g, b)
 }
 
+/// The same for a name on the sky: lighter, to be read on any part of it.
+pub(crate) fn name_color(color: u8) -> Color {
+    flock_color(color).mix(&Color::WHITE, 0.3)
+}
+
 fn scale(windows: Query<&Window>, mut scale: ResMut<UiScale>) {
     if let Some(window) = windows.iter().next() {
         let wanted = (window.height() / HEIGHT).clamp(0.75, 3.0);

@@ -182,7 +182,13 @@ fn watch_traffic(time: Res<Time<Real>>, mesh: Res<MeshHandle>, mut measured: Res
     }
 }
 
-fn talk(time: Res<Time<Real>>, settings: Res<Settings>, said: Res<Said>, mut measured: ResMut<Measured>, mut say: MessageWriter<Say>) {
+fn talk(
+    time: Res<Time<Real>>,
+    settings: Res<Settings>,
+    said: Res<Said>,
+    mut measured: ResMut<Measured>,
+    mut say: MessageWriter<Say>,
+) {
     let elapsed = time.elapsed_secs_f64() - measured.since.unwrap_or_default();
     if measured.lines.last().is_some_and(|next| *next <= elapsed) {
         measured.lines.pop();

@@ -4,8 +4,8 @@ use bevy::prelude::*;
 use bevy_peerflock::prelude::*;
 
 use crate::chat::Feed;
-use crate::ending;
 use crate::cli::Cli;
+use crate::ending;
 use crate::launcher::Company;
 use crate::settings::Settings;
 

@@ -219,8 +219,9 @@ impl Report {
         }
         if at_start.len() != run.peers || at_start.iter().any(|birds| *birds != Some(brought)) {
             let counts = run.birds_at_start.iter();
-            let counts: Vec<String> =
-                counts.map(|(name, birds)| format!("{name} {}", birds.map_or_else(|| "none".into(), |birds| birds.to_string()))).collect();
+            let counts: Vec<String> = counts
+                .map(|(name, birds)| format!("{name} {}", birds.map_or_else(|| "none".into(), |birds| birds.to_string())))
+                .collect();
             self.failures.push(format!("birds at the start: {brought} hatched, counted were {}", counts.join(", ")));
         }
         for report in run.reports.iter().filter(|report| report.birds != brought) {
@@ -257,7 +258,9 @@ impl Chat {
         let listeners = reports.len().saturating_sub(1) as u64;
         let mut chat = Self { sent, expected: sent * listeners, delivered: 0, duplicates: 0, out_of_order: 0 };
         for (listener, speaker) in reports.iter().flat_map(|listener| reports.iter().map(move |speaker| (listener, speaker))) {
-            let Some(numbers) = listener.chat_received.get(&speaker.peer).filter(|_| listener.peer != speaker.peer) else { continue };
+            let Some(numbers) = listener.chat_received.get(&speaker.peer).filter(|_| listener.peer != speaker.peer) else {
+                continue;
+            };
             // A line that its speaker does not know of was never said: it counts as doubled.
             let distinct: BTreeSet<u32> = numbers.iter().copied().filter(|number| *number < speaker.chat_sent).collect();
             chat.delivered += distinct.len() as u64;

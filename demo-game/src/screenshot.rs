@@ -55,8 +55,10 @@ fn take(
         (Some(met), None) if now - met >= plan.after => {
             plan.taken = Some(now);
             let file = plan.file.clone();
-            commands.spawn(Screenshot::primary_window()).observe(save_to_disk(file.clone())).observe(
-                move |_: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
+            let mut save = save_to_disk(file.clone());
+            commands.spawn(Screenshot::primary_window()).observe(
+                move |picture: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>| {
+                    save(picture);
                     // Saving reports its failures to the log only; whether there is a picture is what counts.
                     if file.is_file() {
                         exit.write(AppExit::Success);

@@ -7,7 +7,7 @@ use bevy_peerflock::prelude::*;
 
 use crate::birds_view::shown;
 use crate::flock::Flight;
-use crate::look::{Fonts, flock_color};
+use crate::look::{Fonts, name_color};
 use crate::players::Players;
 use crate::world::Leader;
 
@@ -30,14 +30,19 @@ fn come_and_go(mut commands: Commands, fonts: Res<Fonts>, players: Res<Players>,
         if tagged.remove(&player.peer).is_none() {
             commands.spawn((
                 Tag(player.peer),
-                Node { position_type: PositionType::Absolute, width: px(WIDTH), justify_content: JustifyContent::Center, ..default() },
+                Node {
+                    position_type: PositionType::Absolute,
+                    width: px(WIDTH),
+                    justify_content: JustifyContent::Center,
+                    ..default()
+                },
                 Pickable::IGNORE,
                 // Below the panels.
                 GlobalZIndex(-1),
                 children![(
-                    fonts.bold(player.name.clone(), 13.0, flock_color(player.color)),
+                    fonts.bold(player.name.clone(), 13.0, name_color(player.color)),
                     Node { padding: UiRect::axes(px(7), px(1)), border_radius: BorderRadius::all(px(9)), ..default() },
-                    BackgroundColor(Color::srgba(0.045, 0.045, 0.115, 0.34)),
+                    BackgroundColor(Color::srgba(0.045, 0.045, 0.115, 0.46)),
                     Pickable::IGNORE
                 )],
             ));
@@ -65,7 +70,7 @@ fn follow(
         (node.left, node.top) = (px(at.x - WIDTH / 2.0), px((at.y - ABOVE).max(4.0)));
         for child in children {
             if let Ok(mut color) = colors.get_mut(*child) {
-                color.set_if_neq(TextColor(flock_color(leader.color)));
+                color.set_if_neq(TextColor(name_color(leader.color)));
             }
         }
     }

@@ -39,8 +39,11 @@ pub(crate) fn play(cli: &Cli, why: Option<&str>) -> ExitCode {
         ending::say(&format!("no window, because {why}; playing {how} instead"));
     }
     let mut app = App::new();
-    app.add_plugins(MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(FRAME)))
-        .add_plugins((GamePlugin(cli.settings()), PlayerPlugin::new(cli, live), Ending));
+    app.add_plugins(MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(FRAME))).add_plugins((
+        GamePlugin(cli.settings()),
+        PlayerPlugin::new(cli, live),
+        Ending,
+    ));
     let mut terminal = if live { ratatui::try_init().ok() } else { None };
     if let (Some(terminal), Some(why)) = (&mut terminal, why) {
         // What cannot be cleared will be drawn over. The words before are on the other screen now: say them again.
@@ -160,7 +163,8 @@ fn show(
             leads,
         })
         .collect();
-    let view = draw::View { players: &players, round: &round, feed: &feed, typing: typing.0.as_deref(), measures: &measures, sky };
+    let view =
+        draw::View { players: &players, round: &round, feed: &feed, typing: typing.0.as_deref(), measures: &measures, sky };
     let drawn = screen.0.draw(|frame| match &ticket {
         Some(ticket) => draw::invitation(frame, ticket),
         None => draw::draw(frame, &view),

@@ -25,10 +25,7 @@ pub(crate) struct Trades {
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Trades>().add_systems(
         FixedUpdate,
-        (receive, let_go.run_if(|round: Res<Round>| !round.rests()), deal, count_win)
-            .chain()
-            .after(FlockSystems)
-            .in_set(Playing),
+        (receive, let_go.run_if(|round: Res<Round>| !round.rests()), deal, count_win).chain().after(FlockSystems).in_set(Playing),
     );
 }
 
@@ -98,12 +95,7 @@ fn deal(
 }
 
 /// Counts a round as won, if we did: birds rest while a round ends, so that everybody sees the same winner.
-fn count_win(
-    round: Res<Round>,
-    mut counted: Local<u64>,
-    players: Res<Players>,
-    mut leader: Query<&mut Leader, With<Mine>>,
-) {
+fn count_win(round: Res<Round>, mut counted: Local<u64>, players: Res<Players>, mut leader: Query<&mut Leader, With<Mine>>) {
     let since = round.elapsed - (round.length - crate::round::REST_SECONDS as f32);
     if since < COUNT_AFTER || *counted == round.number {
         return;

@@ -64,7 +64,8 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> String {
     let mut clean = String::new();
     for letter in text.trim().chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter }) {
         // Control characters would move the terminal's cursor; the bidirectional ones turn the rest of a line around.
-        let unseen = letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+        let unseen =
+            letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
         if clean.len() + letter.len_utf8() > bytes_max {
             break;
         }

@@ -57,11 +57,8 @@ struct Host {
 impl Host {
     fn open(line: &str) -> Self {
         let mesh = format!("processes-{}", std::process::id());
-        let mut process = game(&format!("--terminal --mesh {mesh} {line}"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process =
+            game(&format!("--terminal --mesh {mesh} {line}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
         let ticket = lines.find_map(|line| line.split_once("--join ").map(|(_, ticket)| ticket.to_owned()));
         // What else it says must not fill the pipe.
@@ -120,7 +117,9 @@ fn twelve_peers_see_each_other_over_four_links_each() {
 fn a_wrong_password_is_refused_with_a_reason_and_the_mesh_plays_on() {
     let _turn = my_turn();
     let mut host = Host::open("--bots 0 --password nightfall");
-    let join = |password: &str| game(&format!("--headless --peers 1 --seconds 2 --join {} --password {password}", host.ticket)).output().unwrap();
+    let join = |password: &str| {
+        game(&format!("--headless --peers 1 --seconds 2 --join {} --password {password}", host.ticket)).output().unwrap()
+    };
     let refused = join("Nightfall");
     assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
     let told = String::from_utf8_lossy(&refused.stderr);
@@ -156,7 +155,8 @@ fn without_a_display_it_says_so_and_plays() {
 #[test]
 fn a_display_that_is_not_there_is_no_crash_either() {
     let _turn = my_turn();
-    let output = game(&format!("--mesh gone-{} --bots 0 --seconds 1", std::process::id())).env("DISPLAY", ":4711").output().unwrap();
+    let output =
+        game(&format!("--mesh gone-{} --bots 0 --seconds 1", std::process::id())).env("DISPLAY", ":4711").output().unwrap();
     assert!(output.status.success(), "{}", shown(&output));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("no window, because") && !told.contains("panicked"), "{told}");

@@ -102,10 +102,11 @@ fn open(options: WindowOptions) -> AppExit {
     })
     .insert_resource(ClearColor(theme::DIALOG))
     .insert_resource(Model::new(options.player, options.interface))
-    .add_systems(Update, (keys::escape, keys::arrows).before(reduce::act))
+    .add_systems(Update, (keys::escape, keys::arrows, action::on_tap).before(reduce::act))
     .add_systems(Update, (backdrop::fly, fit, || DRAWN.store(true, Ordering::Relaxed)))
     // What was typed just before Enter is in the field only then.
     .add_systems(PostUpdate, keys::enter.after(EditableTextSystems));
+    app.add_observer(keys::shifted);
     parts(&mut app);
     screenshot::plan(&mut app, options.screenshot, options.stay);
     app.run()
@@ -115,7 +116,6 @@ fn open(options: WindowOptions) -> AppExit {
 fn parts(app: &mut App) {
     app.add_message::<Action>()
         .add_observer(action::on_activate)
-        .add_observer(action::on_quick_click)
         .add_systems(Startup, (backdrop::spawn, |mut commands: Commands| _ = commands.spawn(screens::stage())))
         .add_systems(
             Update,

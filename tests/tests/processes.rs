@@ -97,5 +97,8 @@ fn first_ticket(process: &mut Running) -> Ticket {
     use std::io::{BufRead, BufReader};
     let output = process.0.stdout.take().expect("it is piped");
     let lines = BufReader::new(output).lines().map_while(Result::ok);
-    lines.filter_map(|line| line.strip_prefix("ticket: ").map(str::to_owned)).find_map(|text| text.parse().ok()).expect("a ticket")
+    lines
+        .filter_map(|line| line.strip_prefix("ticket: ").map(str::to_owned))
+        .find_map(|text| text.parse().ok())
+        .expect("a ticket")
 }

@@ -1,7 +1,6 @@
 //! `ChildOf`: a component that is nothing but a reference.
 
-use bytes::Bytes;
-use peerflock::{EntityId, Shape, Value};
+use peerflock::{Bytes, EntityId, Shape, Value};
 
 use super::{Arrived, Codec, EncodeError, NameOf};
 use crate::engine::{ChildOf, Entity, EntityWorldMut, World};

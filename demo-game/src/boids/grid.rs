@@ -112,7 +112,8 @@ mod tests {
         let points: Vec<Vec2> = (0..400).map(|_| Vec2::new(dice.between(-600.0, 600.0), dice.between(-260.0, 360.0))).collect();
         let grid = Grid::new(bounds, 50.0, points.iter().copied());
         for (index, center) in points.iter().enumerate().filter(|(_, point)| bounds.contains(**point)) {
-            let found: Vec<usize> = grid.nearest::<7>(*center, 50.0, |other| (other != index).then(|| points[other])).iter().collect();
+            let found: Vec<usize> =
+                grid.nearest::<7>(*center, 50.0, |other| (other != index).then(|| points[other])).iter().collect();
             let mut everyone: Vec<usize> =
                 (0..points.len()).filter(|other| *other != index && points[*other].distance(*center) <= 50.0).collect();
             everyone.sort_by(|a, b| points[*a].distance_squared(*center).total_cmp(&points[*b].distance_squared(*center)));

@@ -103,8 +103,7 @@ impl Flight<'_> {
         let met = |flyer: &Flyer| flyer.members == peers && flyer.birds == Some(birds);
         self.wait(within, |flight| flight.bots.iter().all(met))?;
         if !self.bots.iter().all(met) {
-            let seen: Vec<String> =
-                self.bots.iter().map(|flyer| format!("{} sees {}", flyer.bot.name, flyer.members)).collect();
+            let seen: Vec<String> = self.bots.iter().map(|flyer| format!("{} sees {}", flyer.bot.name, flyer.members)).collect();
             self.run.mishaps.push(format!("{peers} processes did not all meet within {within:?}: {}", seen.join(", ")));
         }
         self.run.birds_at_start = self.bots.iter().map(|flyer| (flyer.bot.name.clone(), flyer.birds)).collect();
@@ -175,16 +174,7 @@ impl Flight<'_> {
                 }
             }
         })?;
-        self.bots.push(Flyer {
-            bot,
-            peer: None,
-            ticket: None,
-            members: 0,
-            birds: None,
-            ahead: None,
-            report: None,
-            gone: false,
-        });
+        self.bots.push(Flyer { bot, peer: None, ticket: None, members: 0, birds: None, ahead: None, report: None, gone: false });
         Ok(())
     }
 

@@ -34,7 +34,7 @@ const NIGHT: [(f32, [u8; 3]); 7] = [
 
 /// The sky while the sun is still there.
 pub(super) fn dusk() -> Canvas {
-    heaven(&DUSK, [255, 214, 170], [116, 62, 116], 0.62)
+    heaven(&DUSK, [255, 176, 138], [98, 52, 108], 0.8)
 }
 
 /// The sky after it has gone.
@@ -82,7 +82,7 @@ fn heaven(stops: &[(f32, [u8; 3])], lit: [u8; 3], dark: [u8; 3], opacity: f32) -
         let at = Vec2::new(point.x / 300.0, (horizon - point.y) / (52.0 * flat));
         let streak = fractal(at + Vec2::splat(fractal(at * 0.7, 2, 91) * 0.7), 4, 17);
         let band = (1.0 - ((up - 0.34) / 0.40).powi(2)).max(0.0);
-        let cloud = ((streak - 0.01) * 3.4).clamp(0.0, 1.0) * band * opacity;
+        let cloud = ((streak + 0.03) * 2.9).clamp(0.0, 1.0) * band * opacity;
         let light = (1.0 - up * 2.1).clamp(0.0, 1.0);
         let mut paint: Paint = [0.0, 0.0, 0.0, 1.0];
         for channel in 0..3 {

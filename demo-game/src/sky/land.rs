@@ -99,7 +99,8 @@ fn range(canvas: &mut Canvas, ridge: &Ridge, shore: f32) {
     let paint = [0, 1, 2].map(|channel| f32::from(ridge.color[channel]) / 255.0);
     let paint = [paint[0], paint[1], paint[2], 1.0];
     let width = ridge.width * SCALE;
-    let edge = |x: f32| shore - SCALE * (ridge.height + ridge.relief * fractal(Vec2::new(x / width, 0.3), 4, ridge.seed)).max(0.0);
+    let edge =
+        |x: f32| shore - SCALE * (ridge.height + ridge.relief * fractal(Vec2::new(x / width, 0.3), 4, ridge.seed)).max(0.0);
     canvas.cover(Vec2::ZERO, Vec2::new(WIDTH as f32, shore), paint, |point| point.y - edge(point.x) + 0.5);
     let mut dice = Dice::new(ridge.seed.into());
     for _ in 0..(ridge.trees * VIEW.x * super::BEYOND / 1_000.0) as usize {
@@ -136,7 +137,10 @@ fn lake(canvas: &mut Canvas, shore: f32) {
                 canvas.cover(Vec2::new(0.0, y), Vec2::new(width, y + 1.0), [color[0], color[1], color[2], 1.0], |_| 1.0);
             }
             canvas.cover(Vec2::new(0.0, y), Vec2::new(width, y + 1.0), [paint[0], paint[1], paint[2], 1.0], |point| {
-                let ripple = noise(Vec2::new(point.x * 0.008 * (1.0 + near * 0.25) + 40.0 * paint[0], (y - shore) * (0.16 + near * 0.03)), 31);
+                let ripple = noise(
+                    Vec2::new(point.x * 0.008 * (1.0 + near * 0.25) + 40.0 * paint[0], (y - shore) * (0.16 + near * 0.03)),
+                    31,
+                );
                 ((ripple - 0.35) * 2.5).clamp(0.0, 1.0) * part * (0.25 + depth)
             });
         }

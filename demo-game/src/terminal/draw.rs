@@ -67,7 +67,8 @@ pub(super) fn invitation(frame: &mut Frame<'_>, ticket: &str) {
 
 fn draw_sky(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let title = if view.round.rests() {
-        let winner = view.players.winner().map_or_else(|| "a draw".into(), |winner| format!("{} leads the largest flock", winner.name));
+        let winner =
+            view.players.winner().map_or_else(|| "a draw".into(), |winner| format!("{} leads the largest flock", winner.name));
         format!(" Round {} is over: {winner} ", view.round.number)
     } else {
         format!(" Murmuration · round {} · {} left ", view.round.number, view.round.clock())
@@ -117,7 +118,9 @@ fn draw_talk(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
         .map(|line| {
             let style = line.color.map_or(Style::new(), |of| Style::new().fg(color(of)));
             match &line.speaker {
-                Some(speaker) => Line::from(vec![Span::styled(format!("{}: ", speaker.name), style), Span::from(line.text.clone())]),
+                Some(speaker) => {
+                    Line::from(vec![Span::styled(format!("{}: ", speaker.name), style), Span::from(line.text.clone())])
+                }
                 None => Line::styled(line.text.clone(), style.italic()),
             }
         })
@@ -145,7 +148,8 @@ fn draw_mesh(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
         let neighbors: Vec<String> = member.neighbors.iter().map(|peer| name(*peer)).collect();
         Row::new([Span::from(format!("{} –", name(member.peer))), Span::from(neighbors.join(", "))]).dim()
     }));
-    let widths = [Constraint::Min(8), Constraint::Length(10), Constraint::Length(10), Constraint::Length(10), Constraint::Length(6)];
+    let widths =
+        [Constraint::Min(8), Constraint::Length(10), Constraint::Length(10), Constraint::Length(10), Constraint::Length(6)];
     let block = Block::bordered().title(format!(" Mesh: {} members, no server ", members.len()));
     frame.render_widget(Table::new(rows, widths).block(block), area);
 }

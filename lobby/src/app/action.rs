@@ -42,23 +42,27 @@ pub(crate) enum Action {
 #[derive(Component, Clone, Copy)]
 pub(crate) struct Does(pub(crate) Action);
 
-/// A button that was pressed and let go within one frame, which the widget itself takes for neither: a quick tap on a slow
-/// machine must not be lost.
-pub(crate) fn on_quick_click(
-    click: On<Pointer<Click>>,
-    buttons: Query<&Does, (With<Button>, Without<Pressed>, Without<InteractionDisabled>)>,
-    mut actions: MessageWriter<Action>,
-    mut commands: Commands,
-) {
-    if let Ok(does) = buttons.get(click.entity) {
-        actions.write(does.0);
-        commands.entity(click.entity).remove::<Pressed>();
-    }
-}
-
 /// A pressed button's action becomes a message.
 pub(crate) fn on_activate(activate: On<Activate>, buttons: Query<&Does>, mut actions: MessageWriter<Action>) {
     if let Ok(does) = buttons.get(activate.entity) {
+        actions.write(does.0);
+    }
+}
+
+/// A button that was reached, pressed and let go within one frame: a tap on a screen, or a mouse on a slow machine. The widget
+/// sees the press only and would stay pressed for good.
+pub(crate) fn on_tap(
+    mouse: Res<ButtonInput<MouseButton>>,
+    touches: Res<Touches>,
+    pressed: Query<(Entity, &Does), (With<Button>, With<Pressed>, Without<InteractionDisabled>)>,
+    mut actions: MessageWriter<Action>,
+    mut commands: Commands,
+) {
+    if mouse.get_pressed().next().is_some() || touches.iter().next().is_some() {
+        return;
+    }
+    for (button, does) in &pressed {
+        commands.entity(button).remove::<Pressed>();
         actions.write(does.0);
     }
 }

@@ -32,11 +32,12 @@ pub(crate) fn spawn(mut commands: Commands) {
         ..default()
     };
     let sky = LinearGradient::to_bottom(vec![
-        ColorStop::percent(Color::srgb_u8(0x0e, 0x10, 0x2e), 0),
-        ColorStop::percent(Color::srgb_u8(0x24, 0x1c, 0x4f), 38),
-        ColorStop::percent(Color::srgb_u8(0x55, 0x2c, 0x68), 66),
-        ColorStop::percent(Color::srgb_u8(0xb2, 0x52, 0x63), 86),
-        ColorStop::percent(Color::srgb_u8(0xf2, 0x9a, 0x5c), 100),
+        ColorStop::percent(Color::srgb_u8(0x12, 0x17, 0x3c), 0),
+        ColorStop::percent(Color::srgb_u8(0x2a, 0x24, 0x5e), 36),
+        ColorStop::percent(Color::srgb_u8(0x60, 0x34, 0x74), 62),
+        ColorStop::percent(Color::srgb_u8(0xb2, 0x50, 0x6c), 82),
+        ColorStop::percent(Color::srgb_u8(0xf4, 0x93, 0x5c), 94),
+        ColorStop::percent(Color::srgb_u8(0xff, 0xbc, 0x6c), 100),
     ]);
     commands.spawn((all(), BackgroundGradient::from(sky), GlobalZIndex(-10), Pickable::IGNORE)).with_children(|sky| {
         for number in 0..BIRDS {

@@ -1,8 +1,9 @@
 //! Keys that mean the same everywhere: Enter in a field, Esc, and the arrows in a list.
 
-use bevy::input_focus::{FocusCause, InputFocus, InputFocusVisible};
+use bevy::input::keyboard::{Key, KeyboardInput};
+use bevy::input_focus::{FocusCause, FocusedInput, InputFocus, InputFocusVisible};
 use bevy::prelude::*;
-use bevy::text::EditableText;
+use bevy::text::{EditableText, TextEdit};
 use bevy::ui::InteractionDisabled;
 use bevy::ui_widgets::ScrollIntoView;
 
@@ -22,6 +23,20 @@ pub(crate) fn enter(
         && !input.is_composing()
     {
         actions.write(does.0);
+    }
+}
+
+/// A space or a Backspace with Shift held is one like any other, though the text widget does not think so.
+pub(crate) fn shifted(key: On<FocusedInput<KeyboardInput>>, keys: Res<ButtonInput<Key>>, mut fields: Query<&mut EditableText>) {
+    let Ok(mut input) = fields.get_mut(key.focused_entity) else { return };
+    let only_shift =
+        keys.pressed(Key::Shift) && ![Key::Control, Key::Alt, Key::Super].into_iter().any(|other| keys.pressed(other));
+    if only_shift && key.input.state.is_pressed() && !input.is_composing() {
+        match key.input.logical_key {
+            Key::Space => input.queue_edit(TextEdit::Insert(" ".into())),
+            Key::Backspace => input.queue_edit(TextEdit::Backspace),
+            _ => {}
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const ALARM: Color = Color::srgb(1.0, 0.545, 0.494);
 /// What is well: ready, near.
 pub(crate) const GOOD: Color = Color::srgb(0.510, 0.898, 0.690);
 /// A panel, through which the sky is seen.
-pub(crate) const PANEL: Color = Color::srgba(0.055, 0.043, 0.149, 0.86);
+pub(crate) const PANEL: Color = Color::srgba(0.055, 0.043, 0.149, 0.90);
 /// A dialog, which must not be confused with what is behind.
 pub(crate) const DIALOG: Color = Color::srgb(0.122, 0.090, 0.251);
 /// What lies between a dialog and what is behind.

@@ -126,15 +126,15 @@ fn head() -> impl Bundle {
 
 fn summary(model: &Model) -> String {
     let players: usize = model.found.iter().map(|(_, info)| info.players).sum();
-    match (model.found.len(), players) {
-        (0, _) => "Rooms on this network".to_owned(),
-        (1, players) => format!("One room, {} in it", counted(players)),
-        (rooms, players) => format!("{rooms} rooms, {} in them", counted(players)),
-    }
+    let rooms = model.found.iter().filter(|(_, info)| info.stage == Stage::Gathering).count();
+    let parts = [(rooms, "room"), (model.found.len() - rooms, "game"), (players, "player")];
+    let words: Vec<String> =
+        parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count, what)).collect();
+    if words.is_empty() { "Rooms on this network".to_owned() } else { words.join(", ") }
 }
 
-fn counted(players: usize) -> String {
-    if players == 1 { "1 player".to_owned() } else { format!("{players} players") }
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The columns of the list: room, game, players, round trip, door.

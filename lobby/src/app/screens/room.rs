@@ -151,7 +151,7 @@ fn advice(model: &Model) -> String {
     match model.why_not_start() {
         Some(why) => why,
         None if visit.members.len() == 1 => "You can start alone, or wait for others to come.".into(),
-        None => "Everybody else is ready. Start when you like.".into(),
+        None => "The others are ready. Start when you like.".into(),
     }
 }
 
