@@ -129,13 +129,13 @@ fn parts(app: &mut App) {
             )
                 .chain(),
         )
-        .add_systems(Last, widgets::scroll::stick);
+        .add_systems(Last, (widgets::scroll::stick, update::goodbye));
     theme::typefaces(app);
 }
 
 /// Everything grows with the window, and shrinks a little with a small one.
 fn fit(window: Single<&Window>, mut scale: ResMut<UiScale>) {
-    let fitting = (window.width() / USUAL.x).min(window.height() / USUAL.y).clamp(0.78, 3.0);
+    let fitting = (window.width() / USUAL.x).min(window.height() / USUAL.y).clamp(0.82, 3.0);
     if (scale.0 - fitting).abs() > 0.01 {
         scale.0 = fitting;
     }

@@ -22,14 +22,15 @@ fn main() -> ExitCode {
     if let Some(command) = command {
         return terminal::run(command, &common);
     }
+    let picture = screenshot.is_some();
     if let Err(why) = display::there_is_one() {
-        return terminal::instead_of_window(&why, &common);
+        return terminal::instead_of_window(&why, picture, &common);
     }
     let options =
         app::WindowOptions { player: common.player.clone(), interface: common.interface.clone(), screenshot, stay: seconds };
     match app::run(options) {
         Ok(AppExit::Success) => ExitCode::SUCCESS,
         Ok(AppExit::Error(code)) => ExitCode::from(code.get()),
-        Err(why) => terminal::instead_of_window(&why, &common),
+        Err(why) => terminal::instead_of_window(&why, picture, &common),
     }
 }

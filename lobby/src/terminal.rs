@@ -31,8 +31,12 @@ pub(crate) fn run(command: Command, common: &Common) -> ExitCode {
     }
 }
 
-/// No window: says so, and lists what there is.
-pub(crate) fn instead_of_window(why: &str, common: &Common) -> ExitCode {
+/// No window: says so, and lists what there is. Without a window there is no `picture` of it either, which is a failure.
+pub(crate) fn instead_of_window(why: &str, picture: bool, common: &Common) -> ExitCode {
+    if picture {
+        print::error(&format!("{why}, so there is no window to take a picture of. Start an X server, Xvfb for one."));
+        return ExitCode::FAILURE;
+    }
     print::error(&format!("{why}, so there is no window. This is what there is; `--help` tells how to join from the terminal."));
     match list::once(common, LOOK, false) {
         Ok(()) => ExitCode::SUCCESS,

@@ -385,6 +385,22 @@ fn a_thousand_wrong_passwords_admit_nobody_and_lock_the_address_out() {
 }
 
 #[test]
+fn who_falls_silent_where_the_proof_is_due_has_guessed() {
+    // Whenever the stranger stops, it has guessed at most once; and somewhere between SHARE and CONFIRM it has.
+    let guesses = |stops_after: Duration| {
+        let mut sim = Sim::mesh(Options::default(), 1, &config(), seconds(1));
+        let stranger = sim.add(config(), [7; 32]);
+        sim.introduce(stranger, 0);
+        sim.run(stops_after);
+        sim.crash(stranger);
+        sim.run(seconds(6));
+        sim.node(0).counters().guesses_failed
+    };
+    let counted: Vec<u64> = (0..60).map(|step| guesses(Duration::from_millis(5 * step))).collect();
+    assert!(counted.contains(&1) && counted.iter().all(|guesses| *guesses <= 1), "{counted:?}");
+}
+
+#[test]
 fn garbage_from_a_stranger_or_a_member_breaks_nothing() {
     let mut sim = Sim::mesh(Options::default(), 2, &config(), seconds(5));
     spawn(&mut sim, 0, 3, Orphan::Adopt);

@@ -1,6 +1,6 @@
 //! What the player's actions do to the model.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bevy::clipboard::Clipboard;
 use bevy::prelude::*;
@@ -14,9 +14,6 @@ use super::action::Action;
 use super::model::{About, Entering, Model};
 use super::update;
 use super::widgets::field::{self, Field};
-
-/// How long leaving a room may take: the time to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 type Fields<'w, 's> = Query<'w, 's, (&'static Field, &'static mut EditableText)>;
 
@@ -38,7 +35,7 @@ pub(crate) fn act(
             Action::OpenRoom => model.ask(About::open_room(), None),
             Action::UseInvite => model.ask(About::Invite, None),
             Action::Enter(mesh) => enter(&mut model, mesh),
-            Action::Submit => submit(&mut model, &fields),
+            Action::Submit => submit(&mut model, &mut fields),
             Action::Cancel => {
                 model.entering = None;
                 model.dialog = None;
@@ -85,10 +82,11 @@ fn enter(model: &mut Model, mesh: MeshId) {
 }
 
 /// Does what the dialog is for.
-fn submit(model: &mut Model, fields: &Fields<'_, '_>) {
+fn submit(model: &mut Model, fields: &mut Fields) {
     if model.entering.is_some() {
         return;
     }
+    take_nickname(model, fields);
     let Some(about) = model.dialog.as_ref().map(|dialog| dialog.about.clone()) else { return };
     let typed = |field| field::value(field, fields).unwrap_or_default();
     let password = typed(Field::Password);
@@ -129,10 +127,22 @@ fn submit(model: &mut Model, fields: &Fields<'_, '_>) {
         About::Leave => {
             model.dialog = None;
             if let Some(visit) = model.visit.take() {
-                visit.room.leave(GOODBYE);
+                visit.room.leave(update::GOODBYE);
             }
         }
     }
+}
+
+/// The name in the dialog is the player's from now on, as if it had been typed in the corner.
+fn take_nickname(model: &mut Model, fields: &mut Fields) {
+    let name = field::value(Field::Nickname, fields).map(|name| text::clean_name(&name)).unwrap_or_default();
+    if name.is_empty() {
+        return;
+    }
+    if let Some((_, mut corner)) = fields.iter_mut().find(|(field, _)| **field == Field::Player) {
+        corner.editor_mut().set_text(&name);
+    }
+    model.player = name;
 }
 
 /// Begins to enter; `again` is the question to come back to when the answer was wrong.

@@ -13,6 +13,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the members' round trips are looked at.
 const MEMBERS_EVERY: Duration = Duration::from_millis(500);
 
+/// How long leaving a room may take: the time to say goodbye.
+pub(crate) const GOODBYE: Duration = Duration::from_millis(500);
+
 /// What is in the air.
 pub(crate) fn look(mut model: ResMut<Model>, mut next: Local<Option<Instant>>) {
     let now = Instant::now();
@@ -147,6 +150,15 @@ pub(crate) fn play(model: &mut Model, order: Order, promised: Option<([u8; 32], 
             broke(model, &error.to_string());
             model.tell(error.to_string(), true);
         }
+    }
+}
+
+/// The window closes: who is in a room says goodbye, or the others must find out by themselves.
+pub(crate) fn goodbye(mut exits: MessageReader<AppExit>, mut model: ResMut<Model>) {
+    if exits.read().next().is_some()
+        && let Some(visit) = model.visit.take()
+    {
+        visit.room.leave(GOODBYE);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Being in a room from the terminal.
 
 use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -90,8 +92,9 @@ fn stay(builder: PeerMeshBuilder, options: &RoomOptions, how: &Stay, common: &Co
     };
     visit.tell(json!({"event": here, "room": name, "ticket": ticket}), &format!("{words}\nticket: {ticket}"));
     let typed = typed();
+    let interrupted = interrupted();
     let started = Instant::now();
-    while how.seconds.is_none_or(|seconds| started.elapsed() < seconds) {
+    while !interrupted.load(Ordering::Relaxed) && how.seconds.is_none_or(|seconds| started.elapsed() < seconds) {
         let events = visit.room.poll(Instant::now());
         visit.take_in(events)?;
         visit.watch_game()?;
@@ -195,6 +198,17 @@ impl Visit<'_> {
     fn tell(&self, value: Value, words: &str) {
         if self.how.json { print::json(&value) } else { print::line(words) }
     }
+}
+
+/// Becomes true at Ctrl+C, so that we can say goodbye.
+fn interrupted() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    // Without a handler Ctrl+C ends us at once, and the others find out by themselves.
+    if let Err(error) = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed)) {
+        tracing::debug!(%error, "no handler for Ctrl+C");
+    }
+    flag
 }
 
 /// Lines from standard input, then `None` at its end. An input that is empty from the start, such as that of a program in the

@@ -1,6 +1,6 @@
 //! May this stranger in: the password handshake, and the limits on guessing.
 //!
-//! On a fresh link, both keys proved by TLS, four frames follow ([`handshake`] has their order and reasons):
+//! On a fresh link, both keys proved by TLS, four frames follow (`handshake` has their order and reasons):
 //!
 //! ```text
 //! dialer -> accepter  HELLO    its half of SPAKE2

@@ -41,7 +41,7 @@ impl fmt::Debug for Time {
 
 /// A point on the clock that all members of a mesh share, in microseconds since the mesh was opened.
 ///
-/// Everyone slews towards its neighbors (see [`roster`](crate::roster)), so it is good to a few milliseconds, not to one.
+/// Everyone slews towards its neighbors (see `roster`), so it is good to a few milliseconds, not to one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MeshTime(pub u64);
 

@@ -1,7 +1,7 @@
 //! What crosses a link: frames on its stream, datagrams beside it, their version and their limits.
 //!
 //! A **frame** is reliable and in order: the admission handshake, presence, messages, digests, keyframes. It is one version
-//! byte and a [`codec`]-encoded [`Frame`]. A **datagram** may be lost: it is one [`Packet`], a tick of an origin's state, which
+//! byte and a [`codec`]-encoded `Frame`. A **datagram** may be lost: it is one `Packet`, a tick of an origin's state, which
 //! relays pass on as it is. Every decoder here is total: any bytes give a value or an error, and memory stays within the limits below.
 
 pub(crate) mod bits;

@@ -158,9 +158,14 @@ fn grid() -> Node {
 fn column_names() -> impl Bundle {
     let name = |name| theme::words(name, size::SMALL, theme::QUIET);
     (
-        Node { padding: UiRect::new(px(19.5), px(19.5), px(4), px(0)), ..grid() },
+        Node::default(),
+        live::shown(|model| !model.found.is_empty()),
         Pickable::IGNORE,
-        children![name("Room"), name("Game"), name("Players"), name("Round trip"), name("Door"), name("")],
+        children![(
+            Node { flex_grow: 1.0, padding: UiRect::axes(px(19.5), px(0)), ..grid() },
+            Pickable::IGNORE,
+            children![name("Room"), name("Game"), name("Players"), name("Round trip"), name("Door"), name("")],
+        )],
     )
 }
 

@@ -163,11 +163,9 @@ fn open_room(card: &mut ChildSpawnerCommands<'_>, model: &Model, typefaces: &Typ
     };
     let names = text::NAME_GRAPHEMES_MAX;
     card.spawn((Node { column_gap: px(14), ..default() }, Pickable::IGNORE)).with_children(|line| {
-        field::spawn(
-            line,
-            setup(Field::RoomName, "Room", "A name for the room", text::clean_name(&name), names, true),
-            typefaces,
-        );
+        let room = setup(Field::RoomName, "Room", "A name for the room", text::clean_name(&name), names, true);
+        field::spawn(line, room, typefaces);
+        field::spawn(line, setup(Field::Nickname, "You are", "Your name", model.player.clone(), names, false), typefaces);
     });
     card.spawn((Node { column_gap: px(14), align_items: AlignItems::FlexEnd, ..default() }, Pickable::IGNORE)).with_children(
         |line| {

@@ -14,8 +14,10 @@ use crate::app::theme::{self, Typefaces, size};
 /// Which field: what is typed is read by this.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// The player's name.
+    /// The player's name, in the corner.
     Player,
+    /// The player's name, in a dialog.
+    Nickname,
     /// The name of a room to be opened.
     RoomName,
     /// A password, to set or to try.

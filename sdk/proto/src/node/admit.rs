@@ -85,6 +85,8 @@ impl Node {
                 Ok(()) => self.welcomed(link, peer, welcome, now),
                 Err(_) => self.refuse(link, now),
             },
+            // Something else where its proof was due.
+            (Stage::AwaitConfirm(_), _) => self.refuse(link, now),
             _ => self.close(link, CloseReason::Violation, now),
         }
     }
@@ -227,11 +229,6 @@ impl Node {
     /// A link is gone, whoever closed it.
     pub(super) fn link_gone(&mut self, link: LinkId, reason: CloseReason, now: Time) {
         let Some(held) = self.overlay.get(link) else { return };
-        if matches!(held.stage, Stage::AwaitConfirm(_)) {
-            // It saw our answer and did not confirm: that is a guess, too.
-            self.limiter.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
-        }
         let (member, peer) = (held.is_member(), held.peer);
         self.unlink(link, reason, now);
         if let (true, Some(peer), CloseReason::Goodbye) = (member, peer, reason) {
@@ -247,6 +244,11 @@ impl Node {
 
     fn unlink(&mut self, link: LinkId, reason: CloseReason, now: Time) {
         let Some(held) = self.overlay.close(link) else { return };
+        if matches!(held.stage, Stage::AwaitConfirm(_)) {
+            // It saw our answer and did not confirm: that is a guess, too.
+            self.limiter.failed(held.address.ip(), now);
+            self.counters.guesses_failed += 1;
+        }
         tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, address = %held.address, ?reason, stage = ?held.stage, "closed");
         if held.is_member() {
             for (lazy, origin) in self.flood.link_down(link, now) {
