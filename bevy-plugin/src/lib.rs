@@ -161,3 +161,14 @@ pub mod prelude {
         ReplicateAppExt, Replicated, ToMesh,
     };
 }
+
+/// The README and the book: what they show must compile.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/quickstart.md")]
+    struct Quickstart;
+    #[doc = include_str!("../../docs/playing-over-the-internet.md")]
+    struct PlayingOverTheInternet;
+}

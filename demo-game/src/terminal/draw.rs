@@ -143,15 +143,18 @@ fn draw_mesh(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
             Span::from(format!("{:.1} %", link.loss * 100.0)),
         ])
     }));
-    rows.push(Row::new([""]));
-    rows.extend(members.iter().filter(|member| !member.me).map(|member| {
-        let neighbors: Vec<String> = member.neighbors.iter().map(|peer| name(*peer)).collect();
-        Row::new([Span::from(format!("{} –", name(member.peer))), Span::from(neighbors.join(", "))]).dim()
-    }));
     let widths =
         [Constraint::Min(8), Constraint::Length(10), Constraint::Length(10), Constraint::Length(10), Constraint::Length(6)];
     let block = Block::bordered().title(format!(" Mesh: {} members, no server ", members.len()));
-    frame.render_widget(Table::new(rows, widths).block(block), area);
+    let inside = block.inner(area);
+    frame.render_widget(block, area);
+    let [links, others] = Layout::vertical([Constraint::Length(rows.len() as u16 + 1), Constraint::Min(0)]).areas(inside);
+    frame.render_widget(Table::new(rows, widths), links);
+    let neighbors = members.iter().filter(|member| !member.me).map(|member| {
+        let neighbors: Vec<String> = member.neighbors.iter().map(|peer| name(*peer)).collect();
+        Line::from(format!("{} – {}", name(member.peer), neighbors.join(", "))).dim()
+    });
+    frame.render_widget(Paragraph::new(neighbors.collect::<Vec<_>>()), others);
 }
 
 /// A flock's color.
