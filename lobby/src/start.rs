@@ -157,6 +157,8 @@ impl Starting {
     /// A member is gone, or a new one came who was not asked.
     pub fn roster_changed(&mut self, peer: PeerId, left: bool) -> Vec<StartAction> {
         match &self.stage {
+            // It was among those asked: the news of its coming is older than the question.
+            Stage::Asking { waiting, .. } if !left && waiting.contains(&peer) => Vec::new(),
             // A newcomer has agreed to nothing; one press more asks everybody again.
             Stage::Asking { round, .. } => self.off(Some(*round), WhyNot::Changed),
             Stage::Agreed { starter, .. } if left && *starter == peer => {

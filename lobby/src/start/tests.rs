@@ -132,6 +132,7 @@ fn silence_and_farewells_end_it() {
     assert_eq!(end.last(), Some(&StartAction::Off(WhyNot::Silent(vec![peer(3)]))));
 
     starting.propose(2, &[(peer(2), true)], start);
+    assert_eq!(starting.roster_changed(peer(2), false), [], "it was asked: that it came is old news");
     assert_eq!(starting.roster_changed(peer(9), false).last(), Some(&StartAction::Off(WhyNot::Changed)));
 
     let mut other = Starting::new(peer(2));
