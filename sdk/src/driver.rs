@@ -178,7 +178,14 @@ impl Driver {
                     timer.and_then(|due| self.shared.instant(due)).map_or(self.measure_at, |due| due.min(self.measure_at));
                 return timer.max(Instant::now() + SLEEP_MIN);
             }
-            outputs.into_iter().for_each(|output| self.carry_out(output));
+            let mut events = Vec::new();
+            for output in outputs {
+                match output {
+                    Output::Event(event) => events.push(event),
+                    output => self.carry_out(output),
+                }
+            }
+            self.tell(events);
         }
     }
 
@@ -213,14 +220,22 @@ impl Driver {
                 Some(Slot::Pending(task)) => task.abort(),
                 None => {}
             },
-            Output::Event(event) => {
-                match &event {
-                    Event::Joined => self.shared.note_joined(),
-                    Event::Refused { address, reason } => self.shared.note_refusal(*address, *reason),
-                    _ => {}
-                }
-                self.shared.mailbox.push(event);
+            // Told together with the others of its batch.
+            Output::Event(event) => self.tell(vec![event]),
+        }
+    }
+
+    /// Tells the application, and whoever waits for the mesh to start.
+    fn tell(&self, events: Vec<Event>) {
+        for event in &events {
+            match event {
+                Event::Joined => self.shared.note_joined(),
+                Event::Refused { address, reason } => self.shared.note_refusal(*address, *reason),
+                _ => {}
             }
+        }
+        if !events.is_empty() {
+            self.shared.mailbox.push_all(events);
         }
     }
 

@@ -45,14 +45,17 @@ struct Waiting {
 }
 
 impl Mailbox {
-    pub(crate) fn push(&self, event: Event) {
+    /// Adds what happened in one go: a reader sees all of it or none, an entity with all its components.
+    pub(crate) fn push_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.state();
         if state.closed {
             return;
         }
-        match event {
-            Event::World(event) => state.push_world(event),
-            event => state.push_notice(event),
+        for event in events {
+            match event {
+                Event::World(event) => state.push_world(event),
+                event => state.push_notice(event),
+            }
         }
         drop(state);
         self.arrived.notify_waiters();
@@ -265,7 +268,7 @@ mod tests {
 
     fn told(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
         let mailbox = Mailbox::default();
-        events.into_iter().for_each(|event| mailbox.push(event));
+        mailbox.push_all(events);
         mailbox.take_all()
     }
 
@@ -300,16 +303,16 @@ mod tests {
         let mailbox = Mailbox::default();
         for round in 0..1_000 {
             for n in 0..10 {
-                mailbox.push(set(entity(n), 0, round));
-                mailbox.push(appeared(entity(1_000 + n)));
-                mailbox.push(vanished(entity(1_000 + n)));
+                mailbox.push_all([set(entity(n), 0, round)]);
+                mailbox.push_all([appeared(entity(1_000 + n))]);
+                mailbox.push_all([vanished(entity(1_000 + n))]);
             }
         }
         assert_eq!(mailbox.take_all().len(), 10);
 
         let (size, sent) = (64 * 1024, 1_000);
         for _ in 0..sent {
-            mailbox.push(message(size));
+            mailbox.push_all([message(size)]);
         }
         let kept = NOTICE_BYTES_MAX / (size + NOTICE_OVERHEAD_BYTES);
         assert_eq!(mailbox.dropped(), (sent - kept) as u64);
@@ -320,10 +323,10 @@ mod tests {
     #[test]
     fn the_oldest_falls_out_first() {
         let mailbox = Mailbox::default();
-        mailbox.push(Event::Joined);
-        mailbox.push(set(entity(1), 0, 1));
+        mailbox.push_all([Event::Joined]);
+        mailbox.push_all([set(entity(1), 0, 1)]);
         for n in 0..200 {
-            mailbox.push(message(64 * 1024 - n));
+            mailbox.push_all([message(64 * 1024 - n)]);
         }
         let events = mailbox.take_all();
         assert_eq!(events[0], set(entity(1), 0, 1), "the world stays");
@@ -337,20 +340,20 @@ mod tests {
         let joined = Event::PeerJoined { peer: peer(2), profile: Profile::named("Ada") };
         let mailbox = Mailbox::default();
         for event in [joined.clone(), appeared(a), set(a, 0, 1), message(10), owned(a, 4)] {
-            mailbox.push(event);
+            mailbox.push_all([event]);
         }
         let first = Event::World(WorldEvent::Appeared { entity: a, owner: PeerId([4; 32]), orphan: Orphan::Vanish });
         assert_eq!(mailbox.next().await, Some(joined));
         assert_eq!(mailbox.next().await, Some(first));
         // What was told is told: news about the same thing waits anew, in its own place.
-        mailbox.push(owned(a, 5));
-        mailbox.push(set(a, 0, 2));
+        mailbox.push_all([owned(a, 5)]);
+        mailbox.push_all([set(a, 0, 2)]);
         assert_eq!(mailbox.next().await, Some(set(a, 0, 2)));
         assert_eq!(mailbox.next().await, Some(message(10)));
         assert_eq!(mailbox.next().await, Some(owned(a, 5)));
-        mailbox.push(vanished(a));
+        mailbox.push_all([vanished(a)]);
         mailbox.close();
-        mailbox.push(Event::Joined);
+        mailbox.push_all([Event::Joined]);
         assert_eq!(mailbox.next().await, Some(vanished(a)));
         assert_eq!(mailbox.next().await, None);
         let state = mailbox.state();
@@ -365,7 +368,7 @@ mod tests {
             async move { mailbox.next().await }
         });
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        mailbox.push(Event::Joined);
+        mailbox.push_all([Event::Joined]);
         assert_eq!(reader.await.unwrap(), Some(Event::Joined));
     }
 }
