@@ -60,16 +60,19 @@ pub struct NeighborLimits {
 }
 
 impl NeighborLimits {
-    /// Limits in their order: `1 <= min <= ideal <= max`; values out of order are raised to fit.
+    /// No peer holds more neighbors than this, whatever it is told.
+    pub const MAX: usize = 64;
+
+    /// Limits in their order: `1 <= min <= ideal <= max`; values out of order are moved to fit.
     pub fn new(min: usize, ideal: usize, max: usize) -> Self {
-        let min = min.max(1);
-        let ideal = ideal.max(min);
-        Self { min, ideal, max: max.max(ideal) }
+        let min = min.clamp(1, Self::MAX);
+        let ideal = ideal.clamp(min, Self::MAX);
+        Self { min, ideal, max: max.clamp(ideal, Self::MAX) }
     }
 
     /// The defaults under another `max`: `min` and `ideal` are lowered where they exceed it.
     pub fn with_max(max: usize) -> Self {
-        let (max, default) = (max.max(1), Self::default());
+        let (max, default) = (max.clamp(1, Self::MAX), Self::default());
         Self { min: default.min.min(max), ideal: default.ideal.min(max), max }
     }
 }

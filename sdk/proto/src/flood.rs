@@ -1,193 +1,419 @@
-//! How does a frame reach everyone once: trees of first arrivals.
+//! How does a frame reach everyone once: trees of first arrivals, and what mends them.
 //!
-//! A new origin's frames go over every link. Where a frame comes a second time, the receiver asks that neighbor to leave this
-//! origin out (*prune*); what is left is a tree of first arrivals per origin (Plumtree; Leitão, Pereira, Rodrigues, 2007). Where
-//! an origin falls silent or the link of its tree breaks, the receiver asks again (*graft*). And nobody forwards to a neighbor what that
-//! neighbor, by its own presence, has from the origin itself: so in a complete mesh every frame goes one hop, once.
+//! A new origin's frames go over every link. Where a frame comes a second time, the receiver asks one of the two neighbors to leave
+//! this origin out (*prune*); what is left is a tree per origin (Plumtree; Leitão, Pereira, Rodrigues, 2007). Neighbors tell each
+//! other how old what origins say is when it gets to them: so of two ways the shorter stays, and where a link that was pruned would be
+//! shorter by now, it is asked again (*graft*). The same where the tree broke: its link fell quiet, or messages have to be pulled.
+//!
+//! Up to `max_neighbors + 1` members everybody is linked to everybody and knows it: nobody passes on what others have from the
+//! origin itself.
+//!
+//! | file | it answers |
+//! | --- | --- |
+//! | `origin` | where do one origin's frames come from, and where do they go |
+//! | `port` | what crossed one link: numbered parcels, what was lost, what the neighbor has |
+//! | `repair` | which messages are missing, and whom to ask for them when |
+//! | `window` | which numbers were seen |
 
+mod origin;
+mod port;
+mod repair;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+pub(crate) use origin::{Origin, Slot};
+pub(crate) use port::{Kept, Port, PortId, PortSet};
+pub(crate) use repair::Repairs;
 pub(crate) use window::Window;
 
+use crate::config::NeighborLimits;
 use crate::id::{Boot, LinkId, PeerId};
 use crate::time::Time;
+use crate::wire::{Item, Whose};
 
-/// An origin silent for so long may have lost its tree: ask all neighbors for it again.
-const GRAFT_AFTER: Duration = Duration::from_millis(250);
+/// How old what an origin says is when it gets here, in steps of [`AGE_STEP`]; [`NO_AGE`] where nothing comes.
+pub(crate) type Age = u8;
+const AGE_STEP: Duration = Duration::from_millis(2);
+const NO_AGE: Age = Age::MAX;
+/// Of two ways whose ages differ by less, the one stays that is used already.
+const MARGIN: Duration = Duration::from_millis(4);
+/// No origin is asked for again sooner, so that what was asked for has time to come.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Most origins asked for at one look around for shorter ways.
+const IMPROVEMENTS_MAX: usize = 16;
+/// A link that loses more than this, in 1/65,536, wants a second parent beside it; one that loses less than the other can do without.
+const LOSSY: u32 = 65_536 * 15 / 100;
+const HEALED: u32 = 65_536 * 8 / 100;
+/// A number that stood for an origin that is gone is given to another one no sooner.
+const SLOT_REST: Duration = Duration::from_secs(120);
 
-/// What each link carries, by origin.
-#[derive(Debug, Default)]
-pub(crate) struct Flood {
-    origins: BTreeMap<PeerId, Origin>,
-    /// Neighbors that asked us to leave an origin out.
-    pruned: BTreeSet<(LinkId, PeerId)>,
-    /// Neighbors that we asked to.
-    lazy: BTreeSet<(LinkId, PeerId)>,
-}
-
+/// The origins, the links to neighbors, and what is between them.
 #[derive(Debug)]
-struct Origin {
-    boot: Boot,
-    window: Window,
-    /// The link on which its frames come first.
-    parent: Option<LinkId>,
-    heard: Time,
-    grafted: Time,
+pub(crate) struct Flood {
+    /// By [`Slot`]. The first one is ourselves.
+    origins: Vec<Option<Origin>>,
+    slots: BTreeMap<PeerId, Slot>,
+    resting: VecDeque<(Time, Slot)>,
+    /// By [`PortId`].
+    ports: Vec<Option<Port>>,
+    links: BTreeMap<LinkId, PortId>,
 }
 
-/// What to make of a frame that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// Apply and forward it.
-    First,
-    /// It was here before.
-    Duplicate,
-    /// It was here before, and will be again: ask the link's neighbor to leave the origin out.
-    Redundant,
-}
+/// A neighbor to be asked for an origin's frames, or asked to leave them out.
+pub(crate) type Request = (LinkId, PeerId);
 
 impl Flood {
-    /// Whether the frame is new, without taking it in: to be asked before its proof is checked.
-    pub(crate) fn is_new(&self, origin: &PeerId, boot: Boot, seq: u64) -> bool {
-        self.origins.get(origin).is_none_or(|known| known.boot != boot || !known.window.contains(seq))
-    }
-
-    /// Takes a frame in that came over `link`, `direct` if its origin is the neighbor there.
-    pub(crate) fn arrived(&mut self, origin: PeerId, boot: Boot, seq: u64, link: LinkId, direct: bool, now: Time) -> Arrival {
-        let fresh = || Origin { boot, window: Window::new(), parent: None, heard: now, grafted: now };
-        let known = self.origins.entry(origin).or_insert_with(fresh);
-        if known.boot != boot {
-            *known = fresh();
-        }
-        if known.window.insert(seq) {
-            known.heard = now;
-            known.parent = Some(link);
-            return Arrival::First;
-        }
-        if self.is_redundant(origin, link, direct) { Arrival::Redundant } else { Arrival::Duplicate }
-    }
-
-    /// Whether a second copy came by a way that the origin's tree can do without. True once: then ask that neighbor to leave it out.
-    pub(crate) fn is_redundant(&mut self, origin: PeerId, link: LinkId, direct: bool) -> bool {
-        let parent = self.origins.get(&origin).and_then(|known| known.parent);
-        !direct && parent.is_some_and(|parent| parent != link) && self.lazy.insert((link, origin))
-    }
-
-    /// A message of the origin's came: it is not silent, whatever its frames do.
-    pub(crate) fn heard(&mut self, origin: &PeerId, now: Time) {
-        if let Some(known) = self.origins.get_mut(origin) {
-            known.heard = now;
-        }
-    }
-
-    /// Whether an origin's frames are to go over `link`.
-    pub(crate) fn is_eager(&self, link: LinkId, origin: &PeerId) -> bool {
-        !self.pruned.contains(&(link, *origin))
-    }
-
-    /// The link over which an origin's frames come first, which is the way to send something back to it.
-    pub(crate) fn parent(&self, origin: &PeerId) -> Option<LinkId> {
-        self.origins.get(origin).and_then(|known| known.parent)
-    }
-
-    pub(crate) fn prune(&mut self, link: LinkId, origin: PeerId) {
-        self.pruned.insert((link, origin));
-    }
-
-    pub(crate) fn graft(&mut self, link: LinkId, origin: PeerId) {
-        self.pruned.remove(&(link, origin));
-    }
-
-    /// A link is gone: the grafts to send.
-    pub(crate) fn link_down(&mut self, link: LinkId, now: Time) -> Vec<(LinkId, PeerId)> {
-        self.pruned.retain(|(pruned, _)| *pruned != link);
-        self.lazy.retain(|(lazy, _)| *lazy != link);
-        let mut orphaned = Vec::new();
-        for (peer, origin) in &mut self.origins {
-            if origin.parent == Some(link) {
-                origin.parent = None;
-                origin.grafted = now;
-                orphaned.push(*peer);
-            }
-        }
-        self.take_lazy(&orphaned)
-    }
-
-    /// The grafts to send for origins that fell silent.
-    pub(crate) fn silent(&mut self, now: Time) -> Vec<(LinkId, PeerId)> {
-        let mut silent = Vec::new();
-        for (peer, origin) in &mut self.origins {
-            if now.since(origin.heard) >= GRAFT_AFTER && now.since(origin.grafted) >= GRAFT_AFTER {
-                origin.grafted = now;
-                silent.push(*peer);
-            }
-        }
-        self.take_lazy(&silent)
-    }
-
-    pub(crate) fn forget(&mut self, origin: &PeerId) {
-        self.origins.remove(origin);
-        self.pruned.retain(|(_, pruned)| pruned != origin);
-        self.lazy.retain(|(_, lazy)| lazy != origin);
-    }
-
-    fn take_lazy(&mut self, origins: &[PeerId]) -> Vec<(LinkId, PeerId)> {
-        let grafts: Vec<_> = self.lazy.iter().filter(|(_, origin)| origins.contains(origin)).copied().collect();
-        for graft in &grafts {
-            self.lazy.remove(graft);
-        }
-        grafts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ORIGIN: PeerId = PeerId([1; 32]);
-    const BOOT: Boot = Boot(1);
-
-    fn flood() -> Flood {
-        let mut flood = Flood::default();
-        assert_eq!(flood.arrived(ORIGIN, BOOT, 1, LinkId(1), false, Time(0)), Arrival::First);
+    pub(crate) fn new(me: PeerId, boot: Boot, now: Time) -> Self {
+        let mut flood = Self {
+            origins: Vec::new(),
+            slots: BTreeMap::new(),
+            resting: VecDeque::new(),
+            ports: Vec::new(),
+            links: BTreeMap::new(),
+        };
+        flood.enroll(me, boot, now);
         flood
     }
 
-    #[test]
-    fn a_second_way_is_pruned_once_and_never_the_first() {
-        let mut flood = flood();
-        assert_eq!(flood.arrived(ORIGIN, BOOT, 1, LinkId(2), false, Time(0)), Arrival::Redundant);
-        assert_eq!(flood.arrived(ORIGIN, BOOT, 1, LinkId(2), false, Time(0)), Arrival::Duplicate);
-        assert_eq!(flood.arrived(ORIGIN, BOOT, 1, LinkId(1), false, Time(0)), Arrival::Duplicate);
-        assert_eq!(flood.arrived(ORIGIN, BOOT, 1, LinkId(3), true, Time(0)), Arrival::Duplicate);
+    // --- origins -------------------------------------------------------------------------------------------------------
+
+    /// Begins to carry an origin's frames, and says by which number. A known boot keeps its own.
+    pub(crate) fn enroll(&mut self, peer: PeerId, boot: Boot, now: Time) -> Slot {
+        if let Some(slot) = self.slot_of(&peer, boot) {
+            return slot;
+        }
+        self.forget(&peer, now);
+        let rested = self.resting.pop_front_if(|(since, _)| now.since(*since) >= SLOT_REST).map(|(_, slot)| slot);
+        let slot = rested.unwrap_or(Slot(self.origins.len() as u32));
+        let mut origin = Origin::new(peer, boot, now);
+        origin.eager = self.ports().map(|(id, _)| id).collect();
+        match self.origins.get_mut(slot.index()) {
+            Some(free) => *free = Some(origin),
+            None => self.origins.push(Some(origin)),
+        }
+        self.slots.insert(peer, slot);
+        self.ports.iter_mut().flatten().for_each(|port| port.reset(slot));
+        slot
     }
 
-    #[test]
-    fn a_broken_tree_is_grafted() {
-        let mut flood = flood();
-        flood.arrived(ORIGIN, BOOT, 1, LinkId(2), false, Time(0));
-        assert_eq!(flood.link_down(LinkId(1), Time(0)), [(LinkId(2), ORIGIN)]);
-        assert_eq!(flood.link_down(LinkId(1), Time(0)), []);
+    pub(crate) fn forget(&mut self, peer: &PeerId, now: Time) {
+        if let Some(slot) = self.slots.remove(peer) {
+            self.origins[slot.index()] = None;
+            self.resting.push_back((now, slot));
+        }
     }
 
-    #[test]
-    fn a_silent_origin_is_grafted_once_a_while() {
-        let mut flood = flood();
-        flood.arrived(ORIGIN, BOOT, 1, LinkId(2), false, Time(0));
-        let (soon, later) = (Time(0) + Duration::from_millis(100), Time(0) + Duration::from_millis(300));
-        assert_eq!(flood.silent(soon), []);
-        assert_eq!(flood.silent(later), [(LinkId(2), ORIGIN)]);
-        assert_eq!(flood.silent(later), []);
+    pub(crate) fn slot(&self, peer: &PeerId) -> Option<Slot> {
+        self.slots.get(peer).copied()
     }
 
-    #[test]
-    fn a_restarted_origin_starts_afresh() {
-        let mut flood = flood();
-        assert!(!flood.is_new(&ORIGIN, BOOT, 1));
-        assert!(flood.is_new(&ORIGIN, Boot(2), 1));
-        assert_eq!(flood.arrived(ORIGIN, Boot(2), 1, LinkId(1), false, Time(0)), Arrival::First);
+    pub(crate) fn slot_of(&self, peer: &PeerId, boot: Boot) -> Option<Slot> {
+        self.slot(peer).filter(|slot| self.origin(*slot).is_some_and(|origin| origin.boot == boot))
     }
+
+    pub(crate) fn origin(&self, slot: Slot) -> Option<&Origin> {
+        self.origins.get(slot.index())?.as_ref()
+    }
+
+    pub(crate) fn origin_mut(&mut self, slot: Slot) -> Option<&mut Origin> {
+        self.origins.get_mut(slot.index())?.as_mut()
+    }
+
+    pub(crate) fn origins(&self) -> impl Iterator<Item = (Slot, &Origin)> {
+        (0..).map(Slot).zip(&self.origins).filter_map(|(slot, origin)| Some((slot, origin.as_ref()?)))
+    }
+
+    /// How many numbers were ever given out.
+    pub(crate) fn slots_used(&self) -> usize {
+        self.origins.len()
+    }
+
+    // --- links ---------------------------------------------------------------------------------------------------------
+
+    /// A link to a neighbor stands. `lazy`: it carries only what is asked for, as both ends have other ways already.
+    pub(crate) fn open(&mut self, link: LinkId, peer: PeerId, boot: Boot, lazy: bool, now: Time) {
+        let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
+        if free >= NeighborLimits::MAX {
+            return;
+        }
+        let id = PortId(free as u8);
+        let port = Port::new(link, peer, boot, now);
+        match self.ports.get_mut(free) {
+            Some(place) => *place = Some(port),
+            None => self.ports.push(Some(port)),
+        }
+        self.links.insert(link, id);
+        for origin in self.origins.iter_mut().flatten() {
+            origin.port_opened(id, lazy);
+        }
+    }
+
+    /// A link is gone: whom to ask for what came over it.
+    pub(crate) fn close(&mut self, link: LinkId, now: Time) -> Vec<Request> {
+        let Some(id) = self.links.remove(&link) else { return Vec::new() };
+        let requests = self.go_around(id, now);
+        self.ports[id.index()] = None;
+        for origin in self.origins.iter_mut().flatten() {
+            origin.port_closed(id);
+        }
+        requests
+    }
+
+    pub(crate) fn port_of(&self, link: LinkId) -> Option<PortId> {
+        self.links.get(&link).copied()
+    }
+
+    pub(crate) fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(id.index())?.as_ref()
+    }
+
+    pub(crate) fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.ports.get_mut(id.index())?.as_mut()
+    }
+
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        (0..).map(PortId).zip(&self.ports).filter_map(|(id, port)| Some((id, port.as_ref()?)))
+    }
+
+    pub(crate) fn ports_mut(&mut self) -> impl Iterator<Item = (PortId, &mut Port)> {
+        (0..).map(PortId).zip(&mut self.ports).filter_map(|(id, port)| Some((id, port.as_mut()?)))
+    }
+
+    /// Whose frames an item of that port's are, where its origin is carried here.
+    pub(crate) fn resolve(&self, port: PortId, whose: Whose) -> Option<Slot> {
+        let port = self.port(port)?;
+        match whose {
+            Whose::Neighbor => self.slot_of(&port.peer, port.boot),
+            Whose::Alias(number) => port.alias(number).and_then(|(peer, boot)| self.slot_of(&peer, boot)),
+            Whose::Named(peer, boot) => self.slot_of(&peer, boot),
+        }
+    }
+
+    /// Queues an item about an origin on several links.
+    pub(crate) fn enqueue(&mut self, ports: PortSet, slot: Slot, kept: &Kept, item: impl Fn(Whose) -> Item) {
+        let Some((peer, boot)) = self.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
+        let short = if slot == Slot::ME { Whose::Neighbor } else { Whose::Alias(slot.0) };
+        let (mut alias, mut named) = (None::<Bytes>, None::<Bytes>);
+        for id in ports {
+            let Some(port) = self.port_mut(id) else { continue };
+            let bytes = if slot == Slot::ME || port.knows(slot) {
+                alias.get_or_insert_with(|| item(short).encode())
+            } else {
+                named.get_or_insert_with(|| item(Whose::Named(peer, boot)).encode())
+            };
+            port.enqueue(bytes.clone(), kept.clone());
+        }
+    }
+
+    /// Packs what waits for each link.
+    pub(crate) fn flush(&mut self, now: Time) -> Vec<(LinkId, Bytes)> {
+        let mut parcels = Vec::new();
+        for port in self.ports.iter_mut().flatten() {
+            port.pack(now, &mut parcels);
+        }
+        parcels
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        self.ports.iter().flatten().any(Port::has_queued)
+    }
+
+    // --- trees ---------------------------------------------------------------------------------------------------------
+
+    /// The links over which an origin's frames go on, `from` one of them or from ourselves. `linked` are neighbors that are linked to
+    /// the origin in a mesh where everybody is.
+    pub(crate) fn targets(&self, slot: Slot, from: Option<PortId>, linked: PortSet) -> PortSet {
+        let Some(origin) = self.origin(slot) else { return PortSet::default() };
+        let mut targets = origin.eager.without(linked).with(origin.wanted);
+        for (id, port) in self.ports() {
+            if Some(id) == from || port.peer == origin.peer {
+                targets.remove(id);
+            }
+        }
+        targets
+    }
+
+    /// The link towards an origin: the one that its frames come by.
+    pub(crate) fn parent(&self, peer: &PeerId) -> Option<LinkId> {
+        let parent = self.origin(self.slot(peer)?)?.parent?;
+        self.port(parent).map(|port| port.link)
+    }
+
+    /// A frame came for the first time.
+    pub(crate) fn first(&mut self, slot: Slot, from: PortId, repair: bool, now: Time) {
+        let parent = self.origin(slot).and_then(|origin| origin.parent);
+        let lost_parent = parent.and_then(|parent| self.port(parent)).is_none_or(|parent| parent.quiet);
+        if let Some(origin) = self.origin_mut(slot) {
+            origin.first(from, repair, lost_parent, now);
+        }
+    }
+
+    /// A frame came again by `from`: which neighbor to ask to leave the origin out.
+    pub(crate) fn duplicate(&mut self, slot: Slot, from: PortId, repair: bool) -> Option<Request> {
+        let origin = self.origin(slot)?;
+        let other = origin.came_by(from).filter(|_| !repair)?;
+        // With a second parent wanted, neither of the two is too much.
+        if origin.spare.is_some() && (origin.spare == Some(from) || origin.parent == Some(from)) {
+            return None;
+        }
+        let loser = match (self.age_by(slot, from), self.age_by(slot, other)) {
+            (Some(this), Some(that)) if this + MARGIN < that => other,
+            _ => from,
+        };
+        let winner = if loser == from { other } else { from };
+        let link = self.port(loser)?.link;
+        let origin = self.origin_mut(slot)?;
+        origin.parent = Some(winner);
+        origin.declined.insert(loser).then_some((link, origin.peer))
+    }
+
+    /// A neighbor asks us to leave an origin out, or to pass it on again.
+    pub(crate) fn pruned(&mut self, link: LinkId, origin: &PeerId) {
+        if let (Some(port), Some(slot)) = (self.port_of(link), self.slot(origin))
+            && let Some(origin) = self.origin_mut(slot)
+        {
+            origin.eager.remove(port);
+            origin.wanted.remove(port);
+        }
+    }
+
+    pub(crate) fn grafted(&mut self, link: LinkId, origin: &PeerId) {
+        if let (Some(port), Some(slot)) = (self.port_of(link), self.slot(origin))
+            && let Some(origin) = self.origin_mut(slot)
+        {
+            origin.eager.insert(port);
+            origin.wanted.insert(port);
+        }
+    }
+
+    /// How long what the origin says takes to get here, where that is known.
+    pub(crate) fn age(&self, slot: Slot) -> Option<Duration> {
+        if slot == Slot::ME {
+            return Some(Duration::ZERO);
+        }
+        self.age_by(slot, self.origin(slot)?.parent?)
+    }
+
+    /// The same over one link.
+    fn age_by(&self, slot: Slot, port: PortId) -> Option<Duration> {
+        let (origin, port) = (self.origin(slot)?, self.port(port)?);
+        if port.peer == origin.peer {
+            return Some(port.rtt / 2);
+        }
+        let theirs = port.age(slot);
+        (theirs != NO_AGE).then(|| AGE_STEP * u32::from(theirs) + port.rtt / 2)
+    }
+
+    /// What `port`'s neighbor should know of our ages, where that is news. An origin that comes from there is nothing to offer.
+    pub(crate) fn ages_for(&self, port: PortId) -> Option<Vec<Age>> {
+        let told = self.port(port)?;
+        let ages: Vec<Age> = (0..self.origins.len() as u32)
+            .map(Slot)
+            .map(|slot| match self.origin(slot) {
+                Some(origin) if origin.parent != Some(port) => self.age(slot).map_or(NO_AGE, steps),
+                _ => NO_AGE,
+            })
+            .collect();
+        let news = |(slot, age): (u32, &Age)| {
+            let told = told.told_age(Slot(slot));
+            (told == NO_AGE) != (*age == NO_AGE) || told.abs_diff(*age) > 2 + told / 8
+        };
+        (0..).zip(&ages).any(news).then_some(ages)
+    }
+
+    /// Whom to ask for the origins that came by `port`, which is quiet or about to go.
+    pub(crate) fn go_around(&mut self, port: PortId, now: Time) -> Vec<Request> {
+        let orphaned: Vec<Slot> =
+            self.origins().filter(|(_, origin)| origin.parent == Some(port)).map(|(slot, _)| slot).collect();
+        orphaned.into_iter().filter_map(|slot| self.ask_another(slot, Some(port), now)).collect()
+    }
+
+    /// What a new link is to be asked for: the origins that nothing brings.
+    pub(crate) fn without_way(&mut self, link: LinkId, now: Time) -> Vec<Request> {
+        let Some(new) = self.port_of(link) else { return Vec::new() };
+        let is_lost = |origin: &Origin| origin.parent.and_then(|parent| self.port(parent)).is_none_or(|parent| parent.quiet);
+        let lost: Vec<Slot> =
+            self.origins().filter(|(slot, origin)| *slot != Slot::ME && is_lost(origin)).map(|(slot, _)| slot).collect();
+        lost.into_iter().filter_map(|slot| self.ask(slot, new, now)).collect()
+    }
+
+    /// Whom to ask for an origin instead of `not`.
+    pub(crate) fn ask_another(&mut self, slot: Slot, not: Option<PortId>, now: Time) -> Option<Request> {
+        let (best, _) = self.best_way(slot, not)?;
+        self.ask(slot, best, now)
+    }
+
+    /// Asks a neighbor for an origin's frames; None if that is no news to it.
+    pub(crate) fn ask(&mut self, slot: Slot, port: PortId, now: Time) -> Option<Request> {
+        let link = self.port(port)?.link;
+        let origin = self.origin_mut(slot)?;
+        origin.asked = now;
+        // Who was never asked to leave it out may have been lazy from the start.
+        origin.declined.remove(port);
+        Some((link, origin.peer))
+    }
+
+    /// The shortest way to an origin's frames but for `not`, among neighbors that are not quiet; those of unknown age last.
+    fn best_way(&self, slot: Slot, not: Option<PortId>) -> Option<(PortId, Option<Duration>)> {
+        self.ports()
+            .filter(|(id, port)| Some(*id) != not && !port.quiet)
+            .map(|(id, _)| (id, self.age_by(slot, id)))
+            .min_by_key(|(id, age)| (age.is_none(), *age, *id))
+    }
+
+    /// Looks for shorter ways, and for second ones where a link loses much. `complete`: everybody is linked to everybody.
+    pub(crate) fn improve(&mut self, complete: bool, present: &BTreeSet<PeerId>, now: Time) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for slot in (1..self.origins.len() as u32).map(Slot) {
+            let Some(origin) = self.origin(slot) else { continue };
+            if requests.len() >= IMPROVEMENTS_MAX || now.since(origin.asked) < ASK_AGAIN || !present.contains(&origin.peer) {
+                continue;
+            }
+            if complete {
+                // Each from itself: what was pruned while the mesh was not complete is wanted again.
+                let direct = self.ports().find(|(_, port)| port.peer == origin.peer).map(|(id, _)| id);
+                if let Some(direct) = direct.filter(|direct| origin.declined.contains(*direct)) {
+                    requests.extend(self.ask(slot, direct, now));
+                }
+                continue;
+            }
+            let Some(parent) = origin.parent else {
+                requests.extend(self.best_way(slot, None).and_then(|(best, _)| self.ask(slot, best, now)));
+                continue;
+            };
+            let loss = self.port(parent).map_or(0, |port| port.loss);
+            let Some((best, age)) = self.best_way(slot, Some(parent)) else { continue };
+            let shorter = age.is_some_and(|age| self.age(slot).is_none_or(|current| age + MARGIN.max(current / 8) < current));
+            let lossy = loss > LOSSY && origin.spare.is_none();
+            if let Some(origin) = self.origin_mut(slot) {
+                if lossy {
+                    origin.spare = Some(best);
+                } else if loss < HEALED {
+                    origin.spare = None;
+                }
+            }
+            if shorter || lossy {
+                requests.extend(self.ask(slot, best, now));
+            }
+        }
+        requests
+    }
+
+    /// Origins that fell silent for longer than is their way: their tree may be broken where we cannot see it.
+    pub(crate) fn silent(&mut self, present: &BTreeSet<PeerId>, now: Time) -> Vec<Request> {
+        let silent: Vec<(Slot, Option<PortId>)> = self
+            .origins()
+            .filter(|(slot, origin)| *slot != Slot::ME && origin.is_silent(now) && present.contains(&origin.peer))
+            .map(|(slot, origin)| (slot, origin.parent))
+            .collect();
+        silent.into_iter().filter_map(|(slot, parent)| self.ask_another(slot, parent, now)).collect()
+    }
+}
+
+fn steps(age: Duration) -> Age {
+    Age::try_from(age.as_millis() / AGE_STEP.as_millis()).unwrap_or(NO_AGE).min(NO_AGE - 1)
 }

@@ -1,7 +1,8 @@
 //! What was said: reliable, once, in its sender's order, to everyone, to those near, or to one.
 //!
-//! Messages ride the links' streams, which lose nothing while they live. Where a relay dies with a message on it, the neighbors'
-//! digests show the gap, and it is pulled from whoever has it. A message to one is repeated until its receipt comes back.
+//! A message to all goes in a datagram if it fits one. A lost datagram is missed at the next on the link and sent again; where a relay
+//! dies with a message on it, the neighbors' digests show the gap, and it is pulled from whoever has it (see `flood`). Messages to one
+//! ride the links' streams, and are repeated until their receipt comes back.
 
 mod broadcast;
 mod private;

@@ -24,6 +24,8 @@ mod admit;
 mod beat;
 mod hear;
 mod io;
+mod messages;
+mod parcels;
 mod report;
 mod say;
 
@@ -38,8 +40,8 @@ use rand_core::{RngCore, SeedableRng};
 pub use report::{Counters, LinkInfo, Member};
 
 use crate::admission::{GuessLimiter, MeshKey};
-use crate::config::Config;
-use crate::flood::Flood;
+use crate::config::{Config, NeighborLimits};
+use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
 use crate::message::{Broadcast, Private};
 use crate::overlay::{Book, Link, Overlay};
@@ -49,7 +51,7 @@ use crate::state::author::Author;
 use crate::state::replica::Replica;
 use crate::state::world::{Surroundings, World};
 use crate::time::{MeshTime, Time};
-use crate::wire::{DigestEntry, Frame};
+use crate::wire::Frame;
 
 /// Decides what a peer passes on: from whom, on which topic, what. Whoever does not get a message from us may get it from others.
 pub type Filter = Box<dyn Fn(PeerId, Topic, &[u8]) -> bool + Send>;
@@ -69,6 +71,7 @@ pub struct Node {
     overlay: Overlay,
     book: Book,
     flood: Flood,
+    repairs: Repairs,
     roster: Roster,
     clock: Clock,
 
@@ -82,14 +85,16 @@ pub struct Node {
     private: Private,
     /// Where authors' messages stood when a neighbor first told us of them: those before are not ours to hear.
     hints: BTreeMap<PeerId, (Boot, u64)>,
-    /// Gaps that neighbors' digests showed, and since when.
-    gaps: BTreeMap<(LinkId, PeerId), (DigestEntry, Time)>,
 
     pace: beat::Pace,
     presence_seq: u32,
     packet_seq: u32,
     message_seq: u64,
     near_seq: u64,
+    /// When what we said to all was last sealed.
+    sealed: Time,
+    /// When we were last called: what leaves now, leaves then.
+    now: Time,
     joined: bool,
     left: bool,
     counters: Counters,
@@ -103,8 +108,9 @@ impl Node {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let me = identity.peer_id();
         let boot = Boot(rng.next_u32());
-        let mut broadcast = Broadcast::new(config.limits.message_cache_bytes, config.limits.messages_ahead);
-        broadcast.listen(me, boot, 0);
+        let NeighborLimits { min, ideal, max } = config.neighbors;
+        let mut broadcast = Broadcast::new(key.mesh(), config.limits.message_cache_bytes, config.limits.messages_ahead);
+        broadcast.listen(Slot::ME, me, boot, 0);
         Self {
             me,
             mesh: key.mesh(),
@@ -112,9 +118,10 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
-            overlay: Overlay::new(config.neighbors),
+            overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
-            flood: Flood::default(),
+            flood: Flood::new(me, boot, now),
+            repairs: Repairs::default(),
             roster: Roster::new(me),
             clock: Clock::opened(now),
             author: Author::default(),
@@ -125,12 +132,13 @@ impl Node {
             broadcast,
             private: Private::default(),
             hints: BTreeMap::new(),
-            gaps: BTreeMap::new(),
             pace: beat::Pace::starting(now),
             presence_seq: 0,
             packet_seq: 0,
             message_seq: 0,
             near_seq: 0,
+            sealed: Time(0),
+            now,
             joined: false,
             left: false,
             counters: Counters::default(),
@@ -168,6 +176,7 @@ impl Node {
         if self.left {
             return;
         }
+        self.now = now;
         match input {
             Input::Candidates(candidates) => {
                 for Candidate { address, peer } in candidates {
@@ -181,8 +190,11 @@ impl Node {
             Input::Datagram { link, bytes } => self.datagram(link, bytes, now),
             Input::LinkDown { link, reason } => self.link_gone(link, reason, now),
             Input::LinkStats { link, rtt } => {
-                if let Some(link) = self.overlay.get_mut(link) {
-                    link.rtt = Some(rtt);
+                if let Some(held) = self.overlay.get_mut(link) {
+                    held.rtt = Some(rtt);
+                }
+                if let Some(port) = self.flood.port_of(link).and_then(|port| self.flood.port_mut(port)) {
+                    port.rtt = rtt;
                 }
             }
             Input::Commit(changes) => self.commit(changes, now),
@@ -205,6 +217,9 @@ impl Node {
 
     /// What is to be done next, until there is nothing.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.flush();
+        }
         self.outputs.pop_front()
     }
 

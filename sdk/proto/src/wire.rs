@@ -1,27 +1,34 @@
 //! What crosses a link: frames on its stream, datagrams beside it, their version and their limits.
 //!
 //! A **frame** is reliable and in order: the admission handshake, presence, messages, digests, keyframes. It is one version
-//! byte and a [`codec`]-encoded `Frame`. A **datagram** may be lost: it is one `Packet`, a tick of an origin's state, which
-//! relays pass on as it is. Every decoder here is total: any bytes give a value or an error, and memory stays within the limits below.
+//! byte and a [`codec`]-encoded `Frame`. A **datagram** may be lost: it is one numbered `parcel` of packets of state, messages, and
+//! what neighbors need to know to repair them. Every decoder here is total: any bytes give a value or an error, and memory stays within the limits below.
 
 pub(crate) mod bits;
 pub mod codec;
 mod frame;
 mod packet;
+pub(crate) mod parcel;
+mod said;
+mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Body, DigestEntry, Frame, Holding, Keyframe, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
-    Referral, Signed, Verdict, Welcome,
+    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
+    Referral, Signed, Standing, Verdict, Welcome,
 };
-pub use packet::decode_packet as fuzz_packet;
-pub(crate) use packet::{PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+pub(crate) use packet::Packet;
+pub use parcel::decode_parcel as fuzz_parcel;
+pub(crate) use parcel::{
+    DIGEST_MAX, Item, MISSING_MAX, Marks, PAYLOAD_BYTES_MAX, PULL_SPAN, RELAYED_PAYLOAD_BYTES_MAX, SAID_BYTES_MAX, Whose,
+};
+pub(crate) use said::{Content, Leaf, Said, Seal, Speech};
 
 /// What two ends must agree on before anything else; the first byte of every frame and datagram.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 
 /// The protocol as TLS names it (RFC 7301).
-pub const ALPN: &[u8] = b"peerflock/1";
+pub const ALPN: &[u8] = b"peerflock/2";
 
 /// Longest frame from a stranger, in bytes.
 pub const ADMISSION_FRAME_BYTES_MAX: usize = 512;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
 use crate::admission::{Accepter, Dialer};
-use crate::id::{LinkId, PeerId};
+use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::time::Time;
 use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Verdict, Welcome};
@@ -71,14 +71,15 @@ impl Node {
             (Stage::AwaitShare(dialer), Frame::Share { share }) => match dialer.confirm(&share) {
                 Ok((tag, confirmed)) => {
                     self.stage(link, Stage::AwaitWelcome(confirmed));
+                    let boot = self.boot;
                     let links = u16::try_from(self.overlay.neighbors().count()).unwrap_or(u16::MAX);
                     let registry = self.config.registry.fingerprint();
-                    self.say_to(link, &Frame::Confirm { tag, links, registry });
+                    self.say_to(link, &Frame::Confirm { tag, boot, links, registry });
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, links, registry }) => match accepter.verify(tag) {
-                Ok(tag) => self.judge(link, peer, usize::from(links), registry, tag, now),
+            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(tag) {
+                Ok(tag) => self.judge(link, (peer, boot), usize::from(links), registry, tag, now),
                 Err(_) => self.refuse(link, now),
             },
             (Stage::AwaitWelcome(confirmed), Frame::Welcome(welcome)) => match confirmed.verify(welcome.tag) {
@@ -101,7 +102,15 @@ impl Node {
     }
 
     /// The dialer proved the password: is there room for it?
-    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], tag: [u8; 32], now: Time) {
+    fn judge(
+        &mut self,
+        link: LinkId,
+        (peer, boot): (PeerId, Boot),
+        its_links: usize,
+        registry: [u8; 16],
+        tag: [u8; 32],
+        now: Time,
+    ) {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
         let keep = self.overlay.keep(&self.me, link);
@@ -120,14 +129,14 @@ impl Node {
             Verdict::Admitted
         };
         let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, verdict, mesh_time: self.mesh_now(now), observed: address, referrals };
+        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed: address, referrals };
         self.say_to(link, &Frame::Welcome(welcome));
         match verdict {
             Verdict::Admitted => {
                 if let Keep::New(old) = keep {
                     self.close(old, CloseReason::Duplicate, now);
                 }
-                self.admitted(link, peer, now);
+                self.admitted(link, peer, boot, now);
             }
             other => self.close(link, reason(other), now),
         }
@@ -155,11 +164,11 @@ impl Node {
         }
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
-        self.admitted(link, peer, now);
+        self.admitted(link, peer, welcome.boot, now);
     }
 
     /// Both ends know that they are members: tell the other what it needs to know.
-    fn admitted(&mut self, link: LinkId, peer: PeerId, now: Time) {
+    fn admitted(&mut self, link: LinkId, peer: PeerId, boot: Boot, now: Time) {
         self.stage(link, Stage::Member);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.heard = now;
@@ -176,11 +185,12 @@ impl Node {
             self.event(Event::Joined);
         }
 
-        // Where messages stand comes first: what follows makes the authors known.
-        let digest = self.broadcast.digest(link);
-        self.say_to(link, &Frame::Digest(digest));
-        self.presence_changed(now);
         let stranger = !self.roster.present().contains(&peer);
+        self.open_port(link, peer, boot, stranger, now);
+        // Where messages stand comes first: what follows makes the authors known.
+        let standings = self.broadcast.standings();
+        self.say_to(link, &Frame::Standing(standings));
+        self.presence_changed(now);
         if let Some(presence) = self.presence() {
             self.say_to(link, &Frame::Presence(presence));
         }
@@ -198,6 +208,19 @@ impl Node {
                 self.send_keyframe(link, origin, None);
             }
         }
+    }
+
+    /// The link carries the flood from now on. Two who both have other ways to everybody begin with only what they ask for.
+    fn open_port(&mut self, link: LinkId, peer: PeerId, boot: Boot, stranger: bool, now: Time) {
+        let others = self.flood.ports().any(|(_, port)| !port.quiet);
+        let lazy = !stranger && others && !self.is_complete();
+        let rtt = self.rtt(link);
+        self.flood.open(link, peer, boot, lazy, now);
+        if let Some(port) = self.flood.port_of(link).and_then(|port| self.flood.port_mut(port)) {
+            port.rtt = rtt;
+        }
+        let wanted = self.flood.without_way(link, now);
+        self.graft(wanted);
     }
 
     /// Drops the neighbor that can best do without us and refers it to the newcomer. False if all need us.
@@ -251,12 +274,9 @@ impl Node {
         }
         tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, address = %held.address, ?reason, stage = ?held.stage, "closed");
         if held.is_member() {
-            for (lazy, origin) in self.flood.link_down(link, now) {
-                self.say_to(lazy, &Frame::Graft { origin });
-            }
-            self.broadcast.link_down(link);
+            let requests = self.flood.close(link, now);
+            self.graft(requests);
             self.keyframes.link_down(link);
-            self.gaps.retain(|(gap, _), _| *gap != link);
             self.presence_changed(now);
             self.pace.soon(now);
         } else if held.dialed {

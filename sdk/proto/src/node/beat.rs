@@ -2,30 +2,31 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{CloseReason, Farewell, Node, Output};
-use crate::id::{LinkId, PeerId};
+use crate::flood::{Kept, Slot};
+use crate::id::LinkId;
 use crate::state::acks::Acked;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
-use crate::wire::{Adoption, Body, Frame, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
 /// A beat this late means that we ourselves were asleep.
 const ASLEEP: Duration = Duration::from_millis(250);
-/// How often neighbors are told what messages we have.
-const DIGEST_EVERY: Duration = Duration::from_millis(250);
+/// How often to look for shorter ways.
+const IMPROVE_EVERY: Duration = Duration::from_millis(500);
+/// In a mesh of many members each is heard of more seldom, and missed later: the time between signs of life for each member.
+const HEARTBEAT_PER_MEMBER: Duration = Duration::from_millis(4);
+/// So many signs of life may be missing.
+const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 /// Most entities in one message of adoption.
 const ADOPTIONS_PER_MESSAGE: usize = 500;
-/// A gap that a digest shows is pulled if it is still there after so long.
-const PULL_AFTER: Duration = Duration::from_millis(100);
 /// Whoever takes longer from connection to membership is no member.
 const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
 /// Most dials at once.
@@ -38,7 +39,9 @@ const ACKS_SHARE: usize = 3;
 pub(super) struct Pace {
     next_beat: Time,
     last_frame: Time,
-    next_digest: Time,
+    /// When we last said something to all: a sign of life, too.
+    pub(super) last_said: Time,
+    next_improvement: Time,
     next_comparison: Time,
     /// Which part of the titles was compared last.
     part: u8,
@@ -48,7 +51,15 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn starting(now: Time) -> Self {
-        Self { next_beat: now, last_frame: now, next_digest: now, next_comparison: now, part: 0, presence_due: false }
+        Self {
+            next_beat: now,
+            last_frame: now,
+            last_said: Time(0),
+            next_improvement: now,
+            next_comparison: now,
+            part: 0,
+            presence_due: false,
+        }
     }
 
     /// Look around before long: something changed that may want a dial.
@@ -65,12 +76,18 @@ impl Pace {
 impl Node {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; None after leaving.
     pub fn poll_timeout(&self) -> Option<Time> {
-        (!self.left).then_some(self.pace.next_beat)
+        let next = self.next_repair().map_or(self.pace.next_beat, |repair| repair.min(self.pace.next_beat));
+        (!self.left).then_some(next)
     }
 
     /// Looks after what time brings. Calling it early does no harm.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.left || now < self.pace.next_beat {
+        if self.left {
+            return;
+        }
+        self.now = now;
+        self.repair(now);
+        if now < self.pace.next_beat {
             return;
         }
         let late = now.since(self.pace.next_beat);
@@ -80,27 +97,33 @@ impl Node {
                 link.heard = link.heard + late;
                 link.opened = link.opened + late;
             }
+            for (_, port) in self.flood.ports_mut() {
+                port.heard = port.heard + late;
+            }
         }
         self.pace.next_beat = now + BEAT;
         self.close_dead_links(now);
-        for peer in self.roster.silent(self.config.member_silence, now) {
+        let (heartbeat, silence) = self.signs_of_life();
+        for peer in self.roster.silent(silence, now) {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
-            self.broadcast.forget(&peer);
+            if let Some(slot) = self.flood.slot(&peer) {
+                self.broadcast.forget(slot);
+                self.flood.forget(&peer, now);
+            }
         }
         self.adopt_orphans(now);
-        if now.since(self.pace.last_frame) >= self.config.heartbeat && self.overlay.neighbors().next().is_some() {
+        if now.since(self.pace.last_frame.max(self.pace.last_said)) >= heartbeat && self.overlay.neighbors().next().is_some() {
             self.send_tick(now);
         }
-        for (link, origin) in self.flood.silent(now) {
-            self.say_to(link, &Frame::Graft { origin });
-        }
+        self.look_for_ways(now);
+        self.seal();
+        self.tend_links(now);
         if self.pace.presence_due {
             self.pace.presence_due = false;
             self.tell_presence();
         }
-        self.repair_messages(now);
         self.compare_holdings(now);
         self.dial_due(now);
         self.report_world();
@@ -119,7 +142,7 @@ impl Node {
             let snapshot = Snapshot { tick: crate::id::Tick(0), at: crate::time::MeshTime(0), records: vec![given.record] };
             // One record, one part: components are bounded well below a message.
             let record = coder::encode(&snapshot, None, crate::wire::FRAME_BYTES_MAX).swap_remove(0);
-            self.tell_everyone(&Body::Transfer {
+            self.tell_everyone(Body::Transfer {
                 entity: given.entity,
                 number: given.number,
                 to: given.to,
@@ -133,9 +156,8 @@ impl Node {
         self.pace.last_frame = now;
         let at = self.mesh_now(now);
         let snapshot = self.author.end_tick(at, now);
-        let links: Vec<LinkId> =
-            self.overlay.neighbors().filter(|(link, _)| self.flood.is_eager(*link, &self.me)).map(|(link, _)| link).collect();
-        if links.is_empty() || self.config.hop_limit == 0 {
+        let targets = self.targets(Slot::ME, None);
+        if targets.is_empty() || self.config.hop_limit == 0 {
             return;
         }
         self.counters.state_frames_made += 1;
@@ -146,7 +168,8 @@ impl Node {
         let acks = self.own_acks();
         let hash = self.roster_hash();
         let ack_bytes = tick_frame::encode(header(&snapshot, 0, 1, None), Some((hash, &acks)), &[]).len();
-        let acks = (ack_bytes <= room / ACKS_SHARE).then_some((hash, &acks[..]));
+        let acks =
+            (ack_bytes <= room / ACKS_SHARE && acks.iter().any(|acked| *acked != Acked::default())).then_some((hash, &acks[..]));
         let head = tick_frame::HEADER_BYTES_MAX + acks.map_or(0, |_| ack_bytes);
         let bodies = coder::encode(&snapshot, baseline.as_deref(), room - head);
         let pieces = bodies.len();
@@ -154,29 +177,31 @@ impl Node {
             let header = header(&snapshot, piece, pieces, baseline.as_deref());
             let payload = tick_frame::encode(header, acks.filter(|_| piece == 0), body);
             self.packet_seq = self.packet_seq.wrapping_add(1);
-            let mut packet = Packet {
-                origin: None,
-                boot: self.boot,
-                seq: self.packet_seq,
-                hop_limit: self.config.hop_limit,
-                hops: 0,
-                proof: None,
-                payload: payload.into(),
-            };
+            let mut packet =
+                Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, proof: None, payload: payload.into() };
             if relayed {
-                packet.prove(&self.identity, &self.mesh);
+                packet.prove(&self.identity, &self.mesh, self.boot);
             }
-            let bytes = packet.encode();
-            for link in &links {
-                self.send_datagram(*link, bytes.clone());
-            }
+            self.flood.enqueue(targets, Slot::ME, &Kept::Nothing, |whose| Item::State { whose, packet: packet.clone() });
         }
     }
 
-    pub(super) fn send_datagram(&mut self, link: LinkId, bytes: Bytes) {
-        self.counters.datagrams_sent += 1;
-        self.counters.datagram_bytes_sent += bytes.len() as u64;
-        self.outputs.push_back(Output::Datagram { link, bytes });
+    /// Looks for shorter ways, and for new ones where an origin fell silent.
+    fn look_for_ways(&mut self, now: Time) {
+        let silent = self.flood.silent(self.roster.present(), now);
+        self.graft(silent);
+        if now >= self.pace.next_improvement {
+            self.pace.next_improvement = now + IMPROVE_EVERY;
+            let shorter = self.flood.improve(self.is_complete(), self.roster.present(), now);
+            self.graft(shorter);
+        }
+    }
+
+    /// How often to say that we are still here, and how long others may say nothing: in a large mesh all that adds up.
+    fn signs_of_life(&self) -> (Duration, Duration) {
+        let members = u32::try_from(self.roster.present().len()).unwrap_or(u32::MAX);
+        let heartbeat = self.config.heartbeat.max(HEARTBEAT_PER_MEMBER * members);
+        (heartbeat, self.config.member_silence.max(heartbeat * SILENT_HEARTBEATS))
     }
 
     /// What we have of each other member's ticks, in the roster's order.
@@ -215,7 +240,7 @@ impl Node {
     /// Tells everyone what we took over, or take back.
     pub(super) fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
         for chunk in adoptions.chunks(ADOPTIONS_PER_MESSAGE) {
-            self.tell_everyone(&Body::Adopt(chunk.to_vec()));
+            self.tell_everyone(Body::Adopt(chunk.to_vec()));
         }
     }
 
@@ -240,34 +265,6 @@ impl Node {
         let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
         for link in links {
             self.send_frame(link, bytes.clone());
-        }
-    }
-
-    fn repair_messages(&mut self, now: Time) {
-        if now >= self.pace.next_digest {
-            self.pace.next_digest = now + DIGEST_EVERY;
-            let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
-            for link in links {
-                let digest = self.broadcast.digest(link);
-                if !digest.is_empty() {
-                    self.say_to(link, &Frame::Digest(digest));
-                }
-            }
-        }
-        let broadcast = &self.broadcast;
-        self.gaps.retain(|_, (entry, _)| broadcast.missing(entry).is_some());
-        let due: Vec<(LinkId, PeerId)> =
-            self.gaps.iter().filter(|(_, (_, since))| now.since(*since) >= PULL_AFTER).map(|(key, _)| *key).collect();
-        for key in due {
-            let Some((entry, since)) = self.gaps.get_mut(&key) else { continue };
-            *since = now;
-            if let Some(pull) = self.broadcast.missing(entry) {
-                self.counters.messages_pulled += 1;
-                self.say_to(key.0, &Frame::Pull(pull));
-            }
-        }
-        for (peer, message) in self.private.due(now) {
-            self.route(peer, &Frame::Message(message));
         }
     }
 

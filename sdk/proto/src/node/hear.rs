@@ -1,4 +1,5 @@
-//! What members say: packets of state, messages, presence, digests, keyframes. Decode, verify, check, then apply.
+//! What members say on the streams: presence, keyframes, who owns what; and what a packet of state tells. Decode, verify, check, then
+//! apply. Messages are in `messages`, datagrams in `parcels`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::admit::HOLDINGS_PER_FRAME;
-use super::{CloseReason, Event, Farewell, Node, Topic};
-use crate::flood::Arrival;
+use super::{CloseReason, Event, Farewell, Node};
 use crate::id::{LinkId, PeerId, Tick};
-use crate::message::Taken;
 use crate::roster::News;
 use crate::state::acks;
 use crate::state::coder::{self, Assembler};
@@ -17,10 +16,7 @@ use crate::state::replica::{Received, Replica};
 use crate::state::snapshot::{Record, Snapshot};
 use crate::state::{Change, tick_frame};
 use crate::time::Time;
-use crate::wire::{
-    ADDRESSES_MAX, Body, DecodeError, FRAME_BYTES_MAX, Frame, Keyframe, Lane, Message, Note, Packet, Presence, REFERRALS_MAX,
-    Receipt, Signed, codec,
-};
+use crate::wire::{ADDRESSES_MAX, DecodeError, FRAME_BYTES_MAX, Frame, Keyframe, Presence, REFERRALS_MAX, Signed};
 
 /// A keyframe is asked for again after so long.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(200);
@@ -78,7 +74,7 @@ impl Node {
     fn member_frame(&mut self, link: LinkId, frame: Frame, now: Time) {
         match frame {
             Frame::Presence(signed) => self.hear_presence(link, signed, now),
-            Frame::Message(message) => self.hear_message(link, message, now),
+            Frame::Message(message) => self.hear_message(link, message),
             Frame::Receipt(signed) => self.hear_receipt(signed),
             Frame::Refer(referrals) => {
                 for referral in referrals.into_iter().take(REFERRALS_MAX) {
@@ -86,37 +82,29 @@ impl Node {
                 }
                 self.pace.soon(now);
             }
-            Frame::Digest(entries) => {
+            Frame::Said { author, boot, repair, said } => {
+                if let (Some(port), Some(slot)) = (self.flood.port_of(link), self.flood.slot_of(&author, boot)) {
+                    self.hear_said(port, slot, said, repair, now);
+                }
+            }
+            Frame::Standing(entries) => {
                 for entry in entries {
-                    if self.roster.present().contains(&entry.origin) {
-                        self.gaps.insert((link, entry.origin), (entry, now));
-                    } else if self.hints.len() < 2 * self.config.limits.members {
+                    if self.hints.len() < 2 * self.config.limits.members && !self.roster.present().contains(&entry.origin) {
                         self.hints.insert(entry.origin, (entry.boot, entry.upto));
                     }
                 }
             }
-            Frame::Pull(pull) => match self.broadcast.pulled(&pull) {
-                Ok(messages) => {
-                    for message in messages {
-                        self.say_to(link, &Frame::Message(message));
-                    }
-                }
-                Err(upto) => self.say_to(link, &Frame::Gone(crate::wire::DigestEntry { upto, ..pull })),
-            },
             Frame::Gone(gone) => {
-                let ready = self.broadcast.skip(&gone.origin, gone.boot, gone.upto);
-                self.deliver(gone.origin, ready, now);
-            }
-            // Of members only: what nobody sends need not be remembered.
-            Frame::Prune { origin } if self.roster.present().contains(&origin) => self.flood.prune(link, origin),
-            Frame::Prune { .. } => {}
-            Frame::Graft { origin } => {
-                self.flood.graft(link, origin);
-                let digest = self.broadcast.digest(link);
-                if !digest.is_empty() {
-                    self.say_to(link, &Frame::Digest(digest));
+                if let Some(slot) = self.flood.slot_of(&gone.origin, gone.boot) {
+                    let ready = self.broadcast.skip(slot, gone.upto);
+                    self.deliver_said(gone.origin, ready, now);
                 }
             }
+            Frame::Aliases(aliases) => self.hear_aliases(link, aliases),
+            Frame::AliasesKnown(numbers) => self.hear_aliases_known(link, &numbers),
+            Frame::Prune(origins) => origins.iter().for_each(|origin| self.flood.pruned(link, origin)),
+            Frame::Graft(origins) => origins.iter().for_each(|origin| self.flood.grafted(link, origin)),
+            Frame::Ages { first, ages } => self.hear_ages(link, first, &ages),
             Frame::Holdings(holdings) => {
                 let (world, mut around) = self.world(now);
                 let objections = world.learn(holdings, &mut around);
@@ -140,58 +128,14 @@ impl Node {
 
     // --- state ---------------------------------------------------------------------------------------------------------
 
-    pub(super) fn datagram(&mut self, link: LinkId, bytes: Bytes, now: Time) {
-        let Some(held) = self.overlay.get_mut(link) else { return };
-        // Datagrams overtake WELCOME: what comes before admission is dropped.
-        let (true, Some(neighbor)) = (held.is_member(), held.peer) else { return };
-        held.heard = now;
-        let Ok(packet) = Packet::decode(bytes) else {
-            self.counters.violations += 1;
-            return;
-        };
-        let origin = packet.origin.unwrap_or(neighbor);
-        let direct = packet.origin.is_none();
-        if origin == self.me || packet.hops >= packet.hop_limit {
-            return;
-        }
-        let seq = u64::from(packet.seq);
-        if !self.flood.is_new(&origin, packet.boot, seq) {
-            self.counters.state_packets_duplicate += 1;
-            if self.flood.arrived(origin, packet.boot, seq, link, direct || origin == neighbor, now) == Arrival::Redundant {
-                self.say_to(link, &Frame::Prune { origin });
-            }
-            return;
-        }
-        // The link proves its own end; anybody else's packet must prove itself. To pass one on, we want to see its proof hold.
-        let targets = self.flood_targets(origin, Some(link));
-        let needs_proof = !direct || (packet.proof.is_some() && !targets.is_empty());
-        if needs_proof && !packet.is_proved(&self.mesh, &origin) {
-            self.counters.forgeries += 1;
-            tracing::warn!(target: "peerflock::flood", ?origin, ?neighbor, "a packet that its origin did not sign");
-            return;
-        }
-        if self.roster.heard(&origin, packet.boot, now) {
-            self.member_returned(origin, now);
-        }
-        if self.roster.get(&origin).is_none_or(|member| member.presence.boot != packet.boot) {
-            return;
-        }
-        self.flood.arrived(origin, packet.boot, seq, link, direct, now);
-        self.counters.state_packets_first += 1;
-        if packet.proof.is_some() && packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
-            let onward = Packet { origin: Some(origin), hops: packet.hops + 1, ..packet.clone() }.encode();
-            self.counters.state_packets_forwarded += targets.len() as u64;
-            for target in targets {
-                self.send_datagram(target, onward.clone());
-            }
-        }
-        if self.apply_state(link, origin, direct, &packet.payload, now).is_err() {
-            self.counters.violations += 1;
-            tracing::warn!(target: "peerflock::state", ?origin, "state that does not decode");
-        }
-    }
-
-    fn apply_state(&mut self, link: LinkId, origin: PeerId, direct: bool, payload: &[u8], now: Time) -> Result<(), DecodeError> {
+    pub(super) fn apply_state(
+        &mut self,
+        link: LinkId,
+        origin: PeerId,
+        direct: bool,
+        payload: &[u8],
+        now: Time,
+    ) -> Result<(), DecodeError> {
         let frame = tick_frame::decode(payload, self.config.limits.members)?;
         if direct {
             let rtt = self.rtt(link);
@@ -276,7 +220,7 @@ impl Node {
         }
     }
 
-    fn assemble_keyframe(&self, bodies: &[Bytes]) -> Result<Vec<std::sync::Arc<Record>>, DecodeError> {
+    pub(super) fn assemble_keyframe(&self, bodies: &[Bytes]) -> Result<Vec<std::sync::Arc<Record>>, DecodeError> {
         let mut assembler = Assembler::default();
         for body in bodies {
             for item in coder::decode(body, None, &self.config.registry)?.items {
@@ -344,14 +288,15 @@ impl Node {
 
     fn member_joined(&mut self, peer: PeerId, presence: &Presence, now: Time) {
         let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot).map_or(0, |(_, upto)| upto);
-        self.broadcast.listen(peer, presence.boot, presence.messages.max(hint));
+        let slot = self.flood.enroll(peer, presence.boot, now);
+        self.broadcast.listen(slot, peer, presence.boot, presence.messages.max(hint));
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
         self.event(Event::PeerJoined { peer, profile: presence.profile() });
         self.pace.soon(now);
     }
 
     /// A member that we took for gone was heard.
-    fn member_returned(&mut self, peer: PeerId, now: Time) {
+    pub(super) fn member_returned(&mut self, peer: PeerId, now: Time) {
         let Some(presence) = self.roster.get(&peer).map(|member| member.presence.clone()) else { return };
         self.member_joined(peer, &presence, now);
         self.give_back(peer, now);
@@ -392,133 +337,9 @@ impl Node {
     fn forget_member(&mut self, peer: PeerId, now: Time) {
         self.replicas.remove(&peer);
         self.acks.forget(&peer);
-        self.flood.forget(&peer);
         self.private.forget(&peer);
         self.keyframes.asked.remove(&peer);
-        self.gaps.retain(|(_, origin), _| *origin != peer);
         let (world, mut around) = self.world(now);
         world.departed(peer, &mut around);
-    }
-
-    // --- messages ------------------------------------------------------------------------------------------------------
-
-    fn hear_message(&mut self, link: LinkId, message: Message, now: Time) {
-        let author = message.header.author;
-        let Some(note) = message.header.peek::<Note>() else {
-            self.counters.violations += 1;
-            return;
-        };
-        if author == self.me || message.hops > note.hop_limit {
-            return;
-        }
-        if let Lane::One(to) = note.lane
-            && to != self.me
-        {
-            // Not ours to judge: its reader will check it.
-            if message.hops < note.hop_limit {
-                self.route(to, &Frame::Message(Message { hops: message.hops + 1, ..message }));
-            }
-            return;
-        }
-        let private = note.lane == Lane::One(self.me);
-        let near = note.lane == Lane::Near;
-        if !private && !self.broadcast.is_new(&author, note.boot, note.seq, near) {
-            self.counters.messages_duplicate += 1;
-            let direct = self.overlay.get(link).is_some_and(|held| held.peer == Some(author));
-            if self.flood.is_redundant(author, link, direct) {
-                self.say_to(link, &Frame::Prune { origin: author });
-            }
-            return;
-        }
-        let intact = message.body.as_ref().is_none_or(|body| *blake3::hash(body).as_bytes() == note.body_hash);
-        if !intact || message.header.open::<Note>(&self.mesh, "message").is_none() {
-            self.counters.forgeries += 1;
-            tracing::warn!(target: "peerflock::message", ?author, ?link, "a message that its author did not sign");
-            return;
-        }
-        if private {
-            if self.roster.get(&author).is_none_or(|member| member.presence.boot != note.boot) {
-                return;
-            }
-            let (ready, upto) = self.private.take(author, note.boot, note.seq, message);
-            self.counters.messages_first += ready.len() as u64;
-            let receipt = Receipt { to: author, boot: note.boot, upto };
-            if let Some(signed) = Signed::new(&self.identity, &self.mesh, "receipt", &receipt) {
-                self.route(author, &Frame::Receipt(signed));
-            }
-            return self.deliver(author, ready, now);
-        }
-        match self.broadcast.take(&author, note.seq, near, message.clone()) {
-            Taken::New(ready) => {
-                self.counters.messages_first += 1;
-                self.flood.heard(&author, now);
-                if message.hops < note.hop_limit {
-                    let onward = Message { hops: message.hops + 1, ..self.filtered(author, message) };
-                    self.forward_message(author, Some(link), onward);
-                }
-                self.deliver(author, ready, now);
-            }
-            Taken::Old => self.counters.messages_duplicate += 1,
-            Taken::TooFar => {}
-        }
-    }
-
-    /// The message without its body, if the filter keeps that back: the header alone tells others not to wait for it.
-    fn filtered(&self, author: PeerId, message: Message) -> Message {
-        let Some(filter) = &self.filter else { return message };
-        let passes = match message.body.as_ref().map(|body| codec::decode::<Body>(body)) {
-            Some(Ok(Body::App { topic, payload })) => filter(author, Topic(topic), &payload),
-            _ => true,
-        };
-        if passes { message } else { Message { body: None, ..message } }
-    }
-
-    fn hear_receipt(&mut self, signed: Signed) {
-        let reader = signed.author;
-        let Some(receipt) = signed.peek::<Receipt>() else {
-            self.counters.violations += 1;
-            return;
-        };
-        if receipt.to != self.me {
-            return self.route(receipt.to, &Frame::Receipt(signed));
-        }
-        if receipt.boot == self.boot && signed.open::<Receipt>(&self.mesh, "receipt").is_some() {
-            self.private.receipted(&reader, receipt.upto);
-        }
-    }
-
-    fn deliver(&mut self, author: PeerId, messages: Vec<Message>, now: Time) {
-        for message in messages {
-            let private = message.header.peek::<Note>().is_some_and(|note| matches!(note.lane, Lane::One(_)));
-            let Some(body) = message.body else { continue };
-            let Ok(body) = codec::decode::<Body>(&body) else {
-                self.counters.violations += 1;
-                continue;
-            };
-            match body {
-                Body::App { topic, payload } => {
-                    self.event(Event::Message { from: author, topic: Topic(topic), private, payload });
-                }
-                // Only what everyone hears can change what everyone must agree on.
-                _ if private => self.counters.violations += 1,
-                Body::Transfer { entity, number, to, record } => match self.assemble_keyframe(std::slice::from_ref(&record)) {
-                    Ok(records) => {
-                        if let Some(record) =
-                            records.into_iter().find(|record| record.entity == entity && record.number == number)
-                        {
-                            let (world, mut around) = self.world(now);
-                            world.transferred(author, number, to, Record::clone(&record), &mut around);
-                        }
-                    }
-                    Err(_) => self.counters.violations += 1,
-                },
-                Body::Adopt(adoptions) => {
-                    let (world, mut around) = self.world(now);
-                    let objections = world.adopted(author, adoptions, &mut around);
-                    self.tell_adoptions(objections);
-                }
-                Body::Farewell => self.depart(author, Farewell::Left, now),
-            }
-        }
     }
 }

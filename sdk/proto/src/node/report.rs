@@ -53,6 +53,8 @@ pub struct Counters {
     pub state_packets_forwarded: u64,
     /// Packets of state that could not be used: their baseline was missing.
     pub state_packets_undecodable: u64,
+    /// Parcels of neighbors that were lost on the way, and asked for again.
+    pub parcels_missed: u64,
     /// Datagrams handed to the links.
     pub datagrams_sent: u64,
     /// Bytes of those.

@@ -1,12 +1,20 @@
 //! What we say: messages, presence, goodbye.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{CloseReason, Event, Node, Output, Target, Topic};
+use crate::flood::{Kept, PortId, PortSet, Slot};
 use crate::id::{LinkId, PeerId};
-use crate::message::{SendError, Taken};
+use crate::message::SendError;
 use crate::time::Time;
-use crate::wire::{Body, Frame, Lane, Message, Note, Presence, Signed, codec};
+use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAID_BYTES_MAX, Said, Signed, Speech, codec};
+
+/// What we say to all is sealed that often while we talk; whatever comes after a pause is sealed at once.
+const SEAL_EVERY: Duration = Duration::from_millis(190);
+/// What was said last is sealed after so long if nothing more is said.
+const SEAL_WAIT: Duration = Duration::from_millis(240);
 
 impl Node {
     /// Sends a message. Everyone who stays in the mesh gets one to all, once, in our order; so does the one whom it is for.
@@ -20,20 +28,23 @@ impl Node {
         }
         let alone = self.roster.present().len() < 2;
         let echo = Event::Message { from: self.me, topic, private: false, payload: payload.clone() };
-        let body = Body::App { topic: topic.0, payload };
+        self.now = now;
+        let to_all = |payload| Speech::App { topic: topic.0, payload };
+        let body = |payload| Body::App { topic: topic.0, payload };
         match to {
             Target::All if alone => return Err(SendError::NobodyThere),
-            Target::All => self.tell_everyone(&body),
+            Target::All => self.say_to_all(&to_all(payload), false),
             Target::AllAndMe => {
-                self.tell_everyone(&body);
+                self.say_to_all(&to_all(payload), false);
                 self.event(echo);
             }
             Target::Hops(hops) => {
                 self.near_seq += 1;
-                if let Some(message) = self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), &body)
+                if let Some(message) =
+                    self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), &body(payload))
                     && hops > 0
                 {
-                    self.forward_message(self.me, None, message);
+                    self.forward_message(Slot::ME, None, message);
                 }
                 self.event(echo);
             }
@@ -41,7 +52,7 @@ impl Node {
             Target::One(peer) if !self.roster.present().contains(&peer) => return Err(SendError::UnknownPeer(peer)),
             Target::One(peer) => {
                 let seq = self.private.next_seq(&peer).ok_or(SendError::Backlog(peer))?;
-                if let Some(message) = self.author_message(Lane::One(peer), seq, self.config.hop_limit, &body) {
+                if let Some(message) = self.author_message(Lane::One(peer), seq, self.config.hop_limit, &body(payload)) {
                     self.private.sent(peer, seq, message.clone(), now);
                     self.route(peer, &Frame::Message(message));
                 }
@@ -50,21 +61,66 @@ impl Node {
         Ok(())
     }
 
-    /// Says something to all members.
-    pub(super) fn tell_everyone(&mut self, body: &Body) {
-        let Some(message) = self.author_message(Lane::Everyone, self.message_seq + 1, self.config.hop_limit, body) else {
+    /// Says something that concerns the mesh to all members.
+    pub(super) fn tell_everyone(&mut self, body: Body) {
+        // Whoever acts on it wants to see it proved.
+        self.say_to_all(&Speech::Mesh(body), true);
+    }
+
+    fn say_to_all(&mut self, speech: &Speech, sealed: bool) {
+        let Some(content) = speech.encode() else {
             self.counters.frames_too_long += 1;
             return;
         };
         self.message_seq += 1;
+        let sealed = sealed || self.now.since(self.sealed) >= SEAL_EVERY;
+        if sealed {
+            self.sealed = self.now;
+        }
+        let content = Content::Whole(content);
+        let said = Said { seq: self.message_seq, hops: 0, hop_limit: self.config.hop_limit, content, seal: None };
         // Kept like everyone else's, for those who miss it.
-        if let Taken::New(_) = self.broadcast.take(&self.me, self.message_seq, false, message.clone())
-            && self.config.hop_limit > 0
-        {
-            self.forward_message(self.me, None, message);
+        let said = self.broadcast.author(said, &self.identity, sealed);
+        if self.config.hop_limit > 0 {
+            self.pace.last_said = self.now;
+            self.send_said(self.targets(Slot::ME, None), Slot::ME, said, false);
         }
     }
 
+    /// Seals what was said last if nothing is said any more.
+    pub(super) fn seal(&mut self) {
+        if self.broadcast.unsealed() > 0 && self.now.since(self.sealed) >= SEAL_WAIT {
+            self.say_to_all(&Speech::Mesh(Body::Seal), true);
+        }
+    }
+
+    /// Sends a message to all over some links: in a datagram if it fits one.
+    pub(super) fn send_said(&mut self, ports: PortSet, slot: Slot, said: Said, repair: bool) {
+        if ports.is_empty() {
+            return;
+        }
+        let (seq, said) = (said.seq, Said { hops: said.hops.saturating_add(1), ..said });
+        if said.len() <= SAID_BYTES_MAX {
+            let kept = Kept::Said(slot, seq);
+            return self.flood.enqueue(ports, slot, &kept, |whose| Item::Said { whose, said: said.clone(), repair });
+        }
+        self.send_said_reliably(ports, slot, said, repair);
+    }
+
+    fn send_said_reliably(&mut self, ports: PortSet, slot: Slot, said: Said, repair: bool) {
+        let Some((author, boot)) = self.flood.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
+        let Some(bytes) = (Frame::Said { author, boot, repair, said }).encode() else {
+            self.counters.frames_too_long += 1;
+            return;
+        };
+        for port in ports {
+            if let Some(link) = self.flood.port(port).map(|port| port.link) {
+                self.send_frame(link, bytes.clone());
+            }
+        }
+    }
+
+    /// A message to those near, or to one.
     fn author_message(&self, lane: Lane, seq: u64, hop_limit: u8, body: &Body) -> Option<Message> {
         let body = codec::encode(body).ok()?;
         let note = Note { boot: self.boot, lane, seq, hop_limit, body_hash: *blake3::hash(&body).as_bytes() };
@@ -72,15 +128,14 @@ impl Node {
         Some(Message { header, hops: 1, body: Some(body) })
     }
 
-    /// Passes a message on along its author's tree.
-    pub(super) fn forward_message(&mut self, author: PeerId, from: Option<LinkId>, message: Message) {
-        let targets = self.flood_targets(author, from);
-        if targets.is_empty() {
-            return;
-        }
+    /// Passes a message to those near on along its author's tree.
+    pub(super) fn forward_message(&mut self, slot: Slot, from: Option<PortId>, message: Message) {
+        let targets = self.targets(slot, from);
         if let Some(bytes) = Frame::Message(message).encode() {
-            for link in targets {
-                self.send_frame(link, bytes.clone());
+            for port in targets {
+                if let Some(link) = self.flood.port(port).map(|port| port.link) {
+                    self.send_frame(link, bytes.clone());
+                }
             }
         }
     }
@@ -92,18 +147,6 @@ impl Node {
         if let Some(link) = way {
             self.say_to(link, frame);
         }
-    }
-
-    /// The links over which an origin's frames are to go on.
-    pub(super) fn flood_targets(&self, origin: PeerId, from: Option<LinkId>) -> Vec<LinkId> {
-        let author = self.roster.get(&origin);
-        self.overlay
-            .neighbors()
-            .filter(|(link, peer)| Some(*link) != from && *peer != origin && self.flood.is_eager(*link, &origin))
-            // What a neighbor has from the origin itself it need not have from us.
-            .filter(|(_, peer)| from.is_none() || !author.is_some_and(|author| author.presence.is_linked_to(peer)))
-            .map(|(link, _)| link)
-            .collect()
     }
 
     /// What we say of ourselves, as of now.
@@ -122,7 +165,15 @@ impl Node {
     }
 
     pub(super) fn leave(&mut self) {
-        self.tell_everyone(&Body::Farewell);
+        // On the streams, which deliver what was said before the end.
+        self.message_seq += 1;
+        if let Some(content) = Speech::Mesh(Body::Farewell).encode() {
+            let content = Content::Whole(content);
+            let said = Said { seq: self.message_seq, hops: 1, hop_limit: self.config.hop_limit, content, seal: None };
+            let said = self.broadcast.author(said, &self.identity, true);
+            self.flush();
+            self.send_said_reliably(self.flood.ports().map(|(id, _)| id).collect(), Slot::ME, said, false);
+        }
         let links: Vec<LinkId> = self.overlay.iter().map(|(link, _)| link).collect();
         for link in links {
             if self.overlay.close(link).is_some() {

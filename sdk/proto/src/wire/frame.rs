@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DecodeError, FRAME_BYTES_MAX, WIRE_VERSION, codec};
-use crate::config::Profile;
+use super::{DecodeError, FRAME_BYTES_MAX, Said, WIRE_VERSION, codec};
+use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::time::MeshTime;
 
 /// Most addresses one peer announces.
 pub(crate) const ADDRESSES_MAX: usize = 8;
-/// Most neighbors one peer announces; more than any sensible limit.
-pub(crate) const NEIGHBORS_MAX: usize = 256;
+/// Most neighbors one peer announces.
+pub(crate) const NEIGHBORS_MAX: usize = NeighborLimits::MAX;
 /// Most members named to one who is turned away or welcomed.
 pub(crate) const REFERRALS_MAX: usize = 6;
 
@@ -25,27 +25,33 @@ pub(crate) enum Frame {
     /// Accepter: mine.
     Share { share: Bytes },
     /// Dialer: I know the password. How many links I hold, and what I replicate.
-    Confirm { tag: [u8; 32], links: u16, registry: [u8; 16] },
+    Confirm { tag: [u8; 32], boot: Boot, links: u16, registry: [u8; 16] },
     /// Accepter: I know it too, and this is my verdict.
     Welcome(Welcome),
     /// Others to link to.
     Refer(Vec<Referral>),
     /// Flooded, the newest of each author wins: what a member says of itself.
     Presence(Signed),
-    /// Flooded once: what a member says to others.
+    /// What a member says to those near it, or to one.
     Message(Message),
     /// Routed back to the author of messages to one: they arrived.
     Receipt(Signed),
-    /// Messages the sender of this frame has, where that changed since its last digest.
-    Digest(Vec<DigestEntry>),
-    /// Send me that author's messages after `upto`.
-    Pull(DigestEntry),
+    /// What a member says to all, where that is too long for a datagram.
+    Said { author: PeerId, boot: Boot, repair: bool, said: Said },
+    /// To a newcomer: how far the messages of each author are here.
+    Standing(Vec<Standing>),
     /// That author's messages up to `upto` are no longer kept here.
-    Gone(DigestEntry),
-    /// Do not pass that origin's packets and messages on to me: I have them from elsewhere.
-    Prune { origin: PeerId },
+    Gone(Standing),
+    /// In datagrams these numbers stand for these origins from now on.
+    Aliases(Vec<Alias>),
+    /// These numbers of yours are known here.
+    AliasesKnown(Vec<u32>),
+    /// Do not pass these origins' packets and messages on to me: I have them from elsewhere.
+    Prune(Vec<PeerId>),
     /// Pass them on to me again.
-    Graft { origin: PeerId },
+    Graft(Vec<PeerId>),
+    /// How long what origins say takes to get here, by my numbers from `first` on; see `flood::Age`.
+    Ages { first: u32, ages: Bytes },
     /// Entities whose owner is not their spawner, and entities that are gone for good.
     Holdings(Vec<Holding>),
     /// A hash of one part of what I know of who owns what: tell me yours if it differs.
@@ -60,6 +66,7 @@ pub(crate) enum Frame {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Welcome {
     pub(crate) tag: [u8; 32],
+    pub(crate) boot: Boot,
     pub(crate) verdict: Verdict,
     pub(crate) mesh_time: MeshTime,
     /// Where the dialer seems to be, seen from here.
@@ -164,8 +171,6 @@ pub(crate) struct Note {
 /// For whom a message is; each lane counts its own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Lane {
-    /// For all members: kept, repaired, in order.
-    Everyone,
     /// For members within the hop limit: once, in whatever order.
     Near,
     /// For one member: repeated until it says that it has it, in order.
@@ -183,6 +188,8 @@ pub(crate) enum Body {
     Adopt(Vec<Adoption>),
     /// The author leaves.
     Farewell,
+    /// Nothing: it carries the seal over what was said before.
+    Seal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,11 +209,20 @@ pub(crate) struct Receipt {
     pub(crate) upto: u64,
 }
 
+/// How far one author's messages are at some place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DigestEntry {
+pub(crate) struct Standing {
     pub(crate) origin: PeerId,
     pub(crate) boot: Boot,
     pub(crate) upto: u64,
+}
+
+/// A small number that stands for an origin on one link, one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Alias {
+    pub(crate) number: u32,
+    pub(crate) origin: PeerId,
+    pub(crate) boot: Boot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,7 +279,7 @@ impl Signed {
 
     fn covered(mesh: &MeshId, what: &str, bytes: &[u8]) -> Vec<u8> {
         let mut covered = Vec::with_capacity(64 + bytes.len());
-        covered.extend_from_slice(b"peerflock 1 ");
+        covered.extend_from_slice(b"peerflock 2 ");
         covered.extend_from_slice(what.as_bytes());
         covered.push(0);
         covered.extend_from_slice(&mesh.0);
@@ -326,8 +342,8 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let frame = Frame::Pull(DigestEntry { origin: PeerId([9; 32]), boot: Boot(300), upto: 5 });
-        let mut expected = vec![WIRE_VERSION, 9];
+        let frame = Frame::Gone(Standing { origin: PeerId([9; 32]), boot: Boot(300), upto: 5 });
+        let mut expected = vec![WIRE_VERSION, 10];
         expected.extend([9; 32]);
         expected.extend([251, 44, 1, 5]);
         assert_eq!(frame.encode().unwrap()[..], expected);

@@ -1,0 +1,119 @@
+//! One origin: where its frames come from, and where they go on to.
+
+use std::time::Duration;
+
+use super::{PortId, PortSet, Window};
+use crate::id::{Boot, PeerId};
+use crate::time::Time;
+
+/// An origin silent for so long, or for three times what is usual between its frames, may have lost its tree.
+const SILENCE: Duration = Duration::from_millis(250);
+/// Longest usual time between frames that is believed.
+const INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// So many frames in a row that came first by another link than the parent make that link the parent.
+const ELSEWHERE: u8 = 8;
+
+/// The number of an origin on this node, and on its links: small, dense, and given anew after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u32);
+
+impl Slot {
+    /// We ourselves.
+    pub(crate) const ME: Self = Self(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What is known of one origin's frames.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: PeerId,
+    pub(crate) boot: Boot,
+    /// Its packets of state that were here.
+    pub(crate) packets: Window,
+    /// The link by which its frames should come.
+    pub(crate) parent: Option<PortId>,
+    /// A second one, where the first loses much.
+    pub(crate) spare: Option<PortId>,
+    /// The links that its frames go on to, until they are pruned.
+    pub(crate) eager: PortSet,
+    /// Those of them that asked for it.
+    pub(crate) wanted: PortSet,
+    /// The links that we asked to leave it out.
+    pub(crate) declined: PortSet,
+    /// When something of it came, and what is usual between that.
+    pub(crate) heard: Time,
+    interval: Duration,
+    /// When we last asked a neighbor for it.
+    pub(crate) asked: Time,
+    /// Messages that had to be pulled since one came by the tree.
+    pub(crate) pulled: u8,
+    /// The link by which the newest frame came.
+    newest: Option<PortId>,
+    elsewhere: u8,
+}
+
+impl Origin {
+    pub(crate) fn new(peer: PeerId, boot: Boot, now: Time) -> Self {
+        Self {
+            peer,
+            boot,
+            packets: Window::new(),
+            parent: None,
+            spare: None,
+            eager: PortSet::default(),
+            wanted: PortSet::default(),
+            declined: PortSet::default(),
+            heard: now,
+            interval: Duration::ZERO,
+            asked: now,
+            pulled: 0,
+            newest: None,
+            elsewhere: 0,
+        }
+    }
+
+    pub(super) fn port_opened(&mut self, port: PortId, lazy: bool) {
+        if !lazy {
+            self.eager.insert(port);
+        }
+    }
+
+    pub(super) fn port_closed(&mut self, port: PortId) {
+        for ports in [&mut self.eager, &mut self.wanted, &mut self.declined] {
+            ports.remove(port);
+        }
+        for one in [&mut self.parent, &mut self.spare, &mut self.newest] {
+            *one = one.filter(|one| *one != port);
+        }
+    }
+
+    /// A frame came by `from` that was not here before. What was asked for says nothing about the tree.
+    pub(super) fn first(&mut self, from: PortId, repair: bool, lost_parent: bool, now: Time) {
+        let since = now.since(self.heard).min(INTERVAL_MAX);
+        self.interval = if since > self.interval { (self.interval + since) / 2 } else { (self.interval * 7 + since) / 8 };
+        self.heard = now;
+        if repair {
+            return;
+        }
+        self.pulled = 0;
+        self.newest = Some(from);
+        self.elsewhere = if self.parent == Some(from) { 0 } else { self.elsewhere.saturating_add(1) };
+        if lost_parent || self.elsewhere >= ELSEWHERE {
+            self.parent = Some(from);
+            self.elsewhere = 0;
+        }
+    }
+
+    /// The other link by which a frame came that now comes by `from`.
+    pub(super) fn came_by(&self, from: PortId) -> Option<PortId> {
+        self.newest.filter(|newest| *newest != from)
+    }
+
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        let patience = SILENCE.max(self.interval * 3);
+        now.since(self.heard) >= patience && now.since(self.asked) >= patience
+    }
+}
