@@ -24,6 +24,7 @@ mod admit;
 mod beat;
 mod hear;
 mod io;
+mod neighbors;
 mod report;
 mod say;
 
