@@ -69,6 +69,7 @@ pub struct Node {
     limiter: GuessLimiter,
     overlay: Overlay,
     book: Book,
+    neighborhood: neighbors::Neighborhood,
     flood: Flood,
     roster: Roster,
     clock: Clock,
@@ -115,6 +116,7 @@ impl Node {
             limiter: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(config.neighbors),
             book: Book::default(),
+            neighborhood: neighbors::Neighborhood::default(),
             flood: Flood::default(),
             roster: Roster::new(me),
             clock: Clock::opened(now),
@@ -174,6 +176,7 @@ impl Node {
                 for Candidate { address, peer } in candidates {
                     self.book.add(address, peer, now);
                 }
+                self.neighborhood.look(now);
                 self.pace.soon(now);
             }
             Input::DialFailed { link } => self.link_gone(link, CloseReason::Transport, now),
@@ -186,6 +189,8 @@ impl Node {
                     link.rtt = Some(rtt);
                 }
             }
+            Input::Probed { address, rtt } => self.probed(address, rtt, now),
+            Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),
             Input::Send { to, topic, payload } => {
                 // Whoever wants to know whether it was sent calls `send`.

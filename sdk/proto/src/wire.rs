@@ -11,8 +11,8 @@ mod packet;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Body, DigestEntry, Frame, Holding, Keyframe, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
-    Referral, Signed, Verdict, Welcome,
+    ADDRESSES_MAX, Adoption, Body, DigestEntry, Frame, Holding, Keyframe, Known, Lane, Message, Note, Presence, REFERRALS_MAX,
+    Receipt, Referral, Signed, Verdict, Welcome,
 };
 pub use packet::decode_packet as fuzz_packet;
 pub(crate) use packet::{PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::neighbors::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Dialer};
+use crate::admission::{Accepter, Confirmed, Dialer};
 use crate::id::{LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::time::Time;
-use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Verdict, Welcome};
+use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
 
 /// Most entities' titles in one frame.
 pub(super) const HOLDINGS_PER_FRAME: usize = 500;
@@ -37,6 +38,7 @@ impl Node {
             self.stage(link, Stage::AwaitHello);
             return;
         }
+        self.book.add(address, Some(peer), now);
         // Before HELLO, so that no guess is counted against us.
         if self.overlay.keep(&me, link) == Keep::Old {
             return self.close(link, CloseReason::Duplicate, now);
@@ -70,10 +72,14 @@ impl Node {
             }
             (Stage::AwaitShare(dialer), Frame::Share { share }) => match dialer.confirm(&share) {
                 Ok((tag, confirmed)) => {
-                    self.stage(link, Stage::AwaitWelcome(confirmed));
-                    let links = u16::try_from(self.overlay.neighbors().count()).unwrap_or(u16::MAX);
-                    let registry = self.config.registry.fingerprint();
-                    self.say_to(link, &Frame::Confirm { tag, links, registry });
+                    // Room is made for a member now; for a stranger only once it proved the password, too.
+                    let member = self.roster.present().contains(&peer);
+                    let room = if member { self.room_beside(link, peer, usize::MAX, now) } else { Room::Now };
+                    match room {
+                        Room::Now => self.confirm(link, confirmed, tag, now),
+                        Room::Soon => self.stage(link, Stage::AwaitRoom { confirmed, tag }),
+                        Room::Never => self.close(link, CloseReason::Full, now),
+                    }
                 }
                 Err(_) => self.refuse(link, now),
             },
@@ -91,6 +97,46 @@ impl Node {
         }
     }
 
+    /// Proves the password to the one we dialed.
+    fn confirm(&mut self, link: LinkId, confirmed: Confirmed, tag: [u8; 32], now: Time) {
+        self.stage(link, Stage::AwaitWelcome(confirmed));
+        let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
+        let registry = self.config.registry.fingerprint();
+        self.say_to(link, &Frame::Confirm { tag, links, registry });
+    }
+
+    /// Room for one more; none is needed for one that takes the place of another link to the same peer.
+    fn room_beside(&mut self, link: LinkId, peer: PeerId, its_links: usize, now: Time) -> Room {
+        if self.overlay.keep(&self.me, link) != Keep::Only {
+            return Room::Now;
+        }
+        let ahead = self.overlay.waiting().into_iter().filter(|waiting| *waiting != link).count();
+        self.room(link, peer, its_links, ahead, now)
+    }
+
+    /// Goes on with admissions that waited for room.
+    pub(super) fn serve_waiting(&mut self, now: Time) {
+        for (ahead, link) in self.overlay.waiting().into_iter().enumerate() {
+            let Some(held) = self.overlay.get_mut(link) else { continue };
+            let Some(peer) = held.peer else { continue };
+            let its_links = if let Stage::Welcoming { its_links, .. } = held.stage { its_links } else { usize::MAX };
+            match self.room(link, peer, its_links, ahead, now) {
+                Room::Now => {}
+                Room::Soon => continue,
+                Room::Never => {
+                    self.close(link, CloseReason::Full, now);
+                    continue;
+                }
+            }
+            let Some(held) = self.overlay.get_mut(link) else { continue };
+            match std::mem::replace(&mut held.stage, Stage::Connecting) {
+                Stage::AwaitRoom { confirmed, tag } => self.confirm(link, confirmed, tag, now),
+                Stage::Welcoming { tag, .. } => self.pass(link, peer, Verdict::Admitted, tag, now),
+                _ => {}
+            }
+        }
+    }
+
     /// The other end did not prove the password.
     fn refuse(&mut self, link: LinkId, now: Time) {
         if let Some(held) = self.overlay.get(link) {
@@ -104,38 +150,45 @@ impl Node {
     fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], tag: [u8; 32], now: Time) {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
-        let keep = self.overlay.keep(&self.me, link);
         let stranger = !self.roster.present().contains(&peer);
-        let full = keep == Keep::Only && self.overlay.neighbors().count() >= self.overlay.limits.max;
-        let in_need = stranger || its_links < self.overlay.limits.min;
         let verdict = if registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
-        } else if keep == Keep::Old {
+        } else if self.overlay.keep(&self.me, link) == Keep::Old {
             Verdict::Duplicate
-        } else if full && !(in_need && self.make_room(peer, address, now)) {
-            Verdict::Full
         } else {
-            Verdict::Admitted
-        };
-        let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, verdict, mesh_time: self.mesh_now(now), observed: address, referrals };
-        self.say_to(link, &Frame::Welcome(welcome));
-        match verdict {
-            Verdict::Admitted => {
-                if let Keep::New(old) = keep {
-                    self.close(old, CloseReason::Duplicate, now);
-                }
-                self.admitted(link, peer, now);
+            match self.room_beside(link, peer, its_links, now) {
+                Room::Now => Verdict::Admitted,
+                Room::Soon => return self.stage(link, Stage::Welcoming { tag, its_links }),
+                Room::Never => Verdict::Full,
             }
-            other => self.close(link, reason(other), now),
+        };
+        self.pass(link, peer, verdict, tag, now);
+    }
+
+    /// Tells the dialer our verdict, and acts on it.
+    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, tag: [u8; 32], now: Time) {
+        let Some(observed) = self.overlay.get(link).map(|held| held.address) else { return };
+        let keep = self.overlay.keep(&self.me, link);
+        if verdict == Verdict::Admitted && keep == Keep::Old {
+            // Another link to it came while this one waited.
+            verdict = Verdict::Duplicate;
         }
+        let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
+        let welcome = Welcome { tag, verdict, mesh_time: self.mesh_now(now), observed, referrals };
+        self.say_to(link, &Frame::Welcome(welcome));
+        if verdict != Verdict::Admitted {
+            return self.close(link, reason(verdict), now);
+        }
+        if let Keep::New(old) = keep {
+            self.close(old, CloseReason::Duplicate, now);
+        }
+        self.admitted(link, peer, now);
     }
 
     /// We are told the verdict over ourselves.
     fn welcomed(&mut self, link: LinkId, peer: PeerId, welcome: Welcome, now: Time) {
-        let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
             self.book.add(address, Some(peer), now);
         }
@@ -150,7 +203,7 @@ impl Node {
             Keep::Only => {}
         }
         // Somebody from another part of the mesh is worth a link that others can do without.
-        if full && (self.roster.present().contains(&peer) || !self.make_room(peer, address, now)) {
+        if full && (self.roster.present().contains(&peer) || self.room(link, peer, 0, 0, now) != Room::Now) {
             return self.close(link, CloseReason::Full, now);
         }
         let rtt = self.rtt(link);
@@ -166,7 +219,9 @@ impl Node {
         let (address, dialed) = (held.address, held.dialed);
         if dialed {
             self.book.reached(address, peer, now);
+            self.neighborhood.near.reached(&peer);
         }
+        self.neighborhood.near.stir(now);
         tracing::debug!(target: "peerflock::overlay", ?link, ?peer, %address, dialed, "admitted");
         self.outputs.push_back(Output::Admitted { link });
         let links = self.overlay.neighbors().count() as u64;
@@ -181,13 +236,19 @@ impl Node {
         self.say_to(link, &Frame::Digest(digest));
         self.presence_changed(now);
         let stranger = !self.roster.present().contains(&peer);
-        if let Some(presence) = self.presence() {
+        if let Some(presence) = self.presence(now) {
             self.say_to(link, &Frame::Presence(presence));
         }
-        let others: Vec<_> =
-            self.roster.members().filter(|(member, _)| **member != peer).map(|(_, member)| member.signed.clone()).collect();
-        for signed in others {
-            self.say_to(link, &Frame::Presence(signed));
+        if stranger {
+            // It knows nobody: everything at once, rather than after it asked.
+            let others: Vec<(PeerId, Signed)> =
+                self.roster.members().map(|(member, present)| (*member, present.signed.clone())).collect();
+            for (member, signed) in others {
+                self.roster.shown(&member, link);
+                self.say_to(link, &Frame::Presence(signed));
+            }
+        } else {
+            self.say_to(link, &Frame::Roster(self.known_members()));
         }
         for holdings in self.world.holdings(None).chunks(HOLDINGS_PER_FRAME) {
             self.say_to(link, &Frame::Holdings(holdings.to_vec()));
@@ -198,24 +259,6 @@ impl Node {
                 self.send_keyframe(link, origin, None);
             }
         }
-    }
-
-    /// Drops the neighbor that can best do without us and refers it to the newcomer. False if all need us.
-    fn make_room(&mut self, newcomer: PeerId, address: SocketAddr, now: Time) -> bool {
-        let Some(link) = self.overlay.dispensable(&self.roster, &newcomer) else { return false };
-        self.say_to(link, &Frame::Refer(vec![Referral { address, peer: newcomer }]));
-        self.close(link, CloseReason::Pruned, now);
-        true
-    }
-
-    /// Members with room for another link, else any.
-    fn referrals(&self, except: &PeerId) -> Vec<Referral> {
-        let mut others: Vec<_> = self.roster.members().filter(|(peer, _)| *peer != except).collect();
-        others.sort_by_key(|(_, member)| std::cmp::Reverse(member.presence.free));
-        let referral = |(peer, member): (&PeerId, &crate::roster::Present)| {
-            member.presence.addresses.first().map(|address| Referral { address: *address, peer: *peer })
-        };
-        others.into_iter().filter_map(referral).take(REFERRALS_MAX).collect()
     }
 
     /// Closes a link from our end.
@@ -244,8 +287,9 @@ impl Node {
 
     fn unlink(&mut self, link: LinkId, reason: CloseReason, now: Time) {
         let Some(held) = self.overlay.close(link) else { return };
-        if matches!(held.stage, Stage::AwaitConfirm(_)) {
-            // It saw our answer and did not confirm: that is a guess, too.
+        let known = held.peer.is_some_and(|peer| self.roster.present().contains(&peer));
+        if matches!(held.stage, Stage::AwaitConfirm(_)) && !known {
+            // It saw our answer and did not confirm: that is a guess, too. A member may have found somebody better meanwhile.
             self.limiter.failed(held.address.ip(), now);
             self.counters.guesses_failed += 1;
         }
@@ -259,7 +303,14 @@ impl Node {
             self.gaps.retain(|(gap, _), _| *gap != link);
             self.presence_changed(now);
             self.pace.soon(now);
+            self.neighborhood.near.stir(now);
+            if let (CloseReason::Pruned, Some(peer)) = (reason, held.peer) {
+                self.neighborhood.near.refused(&peer, now);
+            }
         } else if held.dialed {
+            if let Some(peer) = held.peer.or(held.expect) {
+                self.neighborhood.near.refused(&peer, now);
+            }
             match reason {
                 CloseReason::Refused
                 | CloseReason::LockedOut

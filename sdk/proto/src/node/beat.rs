@@ -78,7 +78,7 @@ impl Node {
             }
         }
         self.pace.next_beat = now + BEAT;
-        self.close_dead_links(now);
+        self.tend_neighbors(now);
         for peer in self.roster.silent(self.config.member_silence, now) {
             self.depart(peer, Farewell::Lost, now);
         }
@@ -92,13 +92,13 @@ impl Node {
         for (link, origin) in self.flood.silent(now) {
             self.say_to(link, &Frame::Graft { origin });
         }
-        if self.pace.presence_due {
+        if self.pace.presence_due && self.presence_is_due(now) {
             self.pace.presence_due = false;
-            self.tell_presence();
+            self.tell_presence(now);
         }
+        self.pass_on_presence();
         self.repair_messages(now);
         self.compare_holdings(now);
-        self.dial_due(now);
         self.report_world();
     }
 
@@ -213,8 +213,8 @@ impl Node {
         }
     }
 
-    fn tell_presence(&mut self) {
-        let Some(bytes) = self.presence().and_then(|presence| Frame::Presence(presence).encode()) else { return };
+    fn tell_presence(&mut self, now: Time) {
+        let Some(bytes) = self.presence(now).and_then(|presence| Frame::Presence(presence).encode()) else { return };
         let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
         for link in links {
             self.send_frame(link, bytes.clone());

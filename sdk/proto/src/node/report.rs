@@ -108,6 +108,11 @@ impl Node {
         self.mesh_now(now)
     }
 
+    /// How many are here, ourselves included.
+    pub fn member_count(&self) -> usize {
+        self.roster.present().len()
+    }
+
     /// Everyone who is here, ourselves included, sorted by [`PeerId`].
     pub fn members(&self, now: Time) -> Vec<Member> {
         let me = Member {

@@ -97,27 +97,30 @@ impl Node {
     /// The links over which an origin's frames are to go on.
     pub(super) fn flood_targets(&self, origin: PeerId, from: Option<LinkId>) -> Vec<LinkId> {
         let author = self.roster.get(&origin);
+        let sparse = self.roster.present().len() > self.overlay.limits.max + 1;
         self.overlay
             .neighbors()
             .filter(|(link, peer)| Some(*link) != from && *peer != origin && self.flood.is_eager(*link, &origin))
-            // What a neighbor has from the origin itself it need not have from us.
-            .filter(|(_, peer)| from.is_none() || !author.is_some_and(|author| author.presence.is_linked_to(peer)))
+            // What a neighbor has from the origin itself it need not have from us. In larger meshes that is no news: presence
+            // tells of links too late.
+            .filter(|(_, peer)| from.is_none() || sparse || !author.is_some_and(|author| author.presence.is_linked_to(peer)))
             .map(|(link, _)| link)
             .collect()
     }
 
     /// What we say of ourselves, as of now.
-    pub(super) fn presence(&self) -> Option<Signed> {
+    pub(super) fn presence(&self, now: Time) -> Option<Signed> {
         let neighbors: Vec<PeerId> = self.overlay.neighbors().map(|(_, peer)| peer).collect();
-        let free = self.overlay.limits.max.saturating_sub(neighbors.len());
+        let (free, within) = (self.free_places(), self.welcome_within(now));
         let profile = self.config.profile.clone();
-        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, self.message_seq)
+        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, within, self.message_seq)
             .sign(&self.identity, &self.mesh)
     }
 
     /// What we say of ourselves changed: it is told with the next beat, so that several changes are told at once.
     pub(super) fn presence_changed(&mut self, now: Time) {
         self.presence_seq += 1;
+        self.neighborhood.look(now);
         self.pace.tell_presence(now);
     }
 
