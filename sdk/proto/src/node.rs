@@ -36,7 +36,7 @@ use bytes::Bytes;
 pub use io::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-pub use report::{Counters, LinkInfo, Member};
+pub use report::{Beacon, Counters, LinkInfo, Member};
 
 use crate::admission::{GuessLimiter, MeshKey};
 use crate::config::Config;

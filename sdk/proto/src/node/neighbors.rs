@@ -200,7 +200,7 @@ impl Node {
         let members = self.roster.present().len();
         let stranger = !self.roster.present().contains(&peer);
         let limits = self.overlay.limits;
-        let partner = self.partner();
+        let partner = self.partner(now);
         let needs_any = stranger || its_links < limits.min;
         // Its place is kept for whoever is drawn by lot, unless somebody is in need.
         let kept = partner.is_some_and(|partner| partner != peer && self.overlay.neighbor(&partner).is_none());
@@ -271,11 +271,11 @@ impl Node {
         self.overlay.limits.max.saturating_sub(self.overlay.occupied() + usize::from(kept))
     }
 
-    fn partner(&mut self) -> Option<PeerId> {
+    fn partner(&mut self, now: Time) -> Option<PeerId> {
         if !self.overlay.is_choosy(self.roster.present().len()) {
             return None;
         }
-        self.neighborhood.partners.mine(&self.me, self.roster.present(), self.roster.hash())
+        self.neighborhood.partners.mine(&self.me, self.roster.present(), self.roster.hash(), now)
     }
 
     // --- links that go -------------------------------------------------------------------------------------------------
@@ -461,7 +461,7 @@ impl Node {
 
     /// Dials the member drawn by lot, the smaller key first.
     fn dial_partner(&mut self, now: Time) {
-        let Some(partner) = self.partner() else { return };
+        let Some(partner) = self.partner(now) else { return };
         if self.neighborhood.partner_due.0 != Some(partner) {
             let patience = if self.me < partner { Duration::ZERO } else { PARTNER_PATIENCE };
             self.neighborhood.partner_due = (Some(partner), now + patience);
@@ -479,7 +479,7 @@ impl Node {
 
     /// Dials members that are nearer than neighbors that we have, or near where we have room.
     fn dial_nearer(&mut self, now: Time) {
-        let partner = self.partner();
+        let partner = self.partner(now);
         if self.overlay.reliable(now) < self.overlay.limits.ideal {
             return;
         }

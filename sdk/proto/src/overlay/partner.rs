@@ -5,8 +5,13 @@
 //! be given up for a nearer one, and who comes or goes changes only a few pairs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::id::PeerId;
+use crate::time::Time;
+
+/// While the roster keeps changing the pairing is computed that seldom, times the number of members: it takes the square of it.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Whose partner is who, for a roster that was last seen.
 #[derive(Debug, Default)]
@@ -14,13 +19,16 @@ pub(crate) struct Partners {
     /// Of which roster: its hash.
     of: Option<u32>,
     mine: Option<PeerId>,
+    /// Not computed again before.
+    next: Time,
 }
 
 impl Partners {
-    /// Our partner among the members, computed anew when the roster changed. None for the odd one out.
-    pub(crate) fn mine(&mut self, me: &PeerId, members: &BTreeSet<PeerId>, roster_hash: u32) -> Option<PeerId> {
-        if self.of != Some(roster_hash) {
+    /// Our partner among the members, computed anew some time after the roster changed. None for the odd one out.
+    pub(crate) fn mine(&mut self, me: &PeerId, members: &BTreeSet<PeerId>, roster_hash: u32, now: Time) -> Option<PeerId> {
+        if self.of != Some(roster_hash) && now >= self.next {
             self.of = Some(roster_hash);
+            self.next = now + AGAIN * u32::try_from(members.len()).unwrap_or(u32::MAX);
             self.mine = partner(me, members);
         }
         self.mine
