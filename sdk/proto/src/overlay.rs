@@ -29,8 +29,10 @@ use crate::time::Time;
 
 /// Below so many links at most there is nothing to choose: who is there is taken, and stays.
 const CHOICE_MIN: usize = 4;
-/// A link over which all first copies come is taken for this many percent nearer than it is.
-const FIRSTS_PERCENT: u32 = 20;
+/// A link over which all first copies come is taken for this many percent nearer than it is: less than the margin for replacing it.
+const FIRSTS_PERCENT: u32 = 15;
+/// Fewer first copies than this say little.
+const FIRSTS_MIN: u32 = 100;
 
 /// The links, whatever their stage.
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl Overlay {
     fn cost(&self, link: &Link) -> Option<Duration> {
         let all: u32 = self.links.values().map(Link::firsts).sum();
         let rtt = link.rtt?;
-        let useful = rtt * FIRSTS_PERCENT / 100 * link.firsts() / all.max(1);
+        let useful = rtt * FIRSTS_PERCENT / 100 * link.firsts() / all.max(FIRSTS_MIN);
         Some(rtt.saturating_sub(useful))
     }
 

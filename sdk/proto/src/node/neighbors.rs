@@ -209,7 +209,9 @@ impl Node {
         if self.overlay.occupied() < max {
             return Room::Now;
         }
-        if let Some(quiet) = self.overlay.quietest(now) {
+        // For comfort alone nobody is given up who may only be slow for once.
+        let need = needs_any || below_ideal || self.is_emergency(now) || self.overlay.reliable(now) < limits.ideal;
+        if let Some(quiet) = self.overlay.quietest(now).filter(|_| need) {
             self.close(quiet, CloseReason::Silence, now);
             return Room::Now;
         }

@@ -10,6 +10,10 @@ use crate::time::Time;
 
 /// A link that was never silent for longer than this, and now is, may be dead.
 const QUIET: Duration = Duration::from_millis(120);
+/// Where it comes irregularly, a silence longer than usual by so many times the usual difference is suspicious.
+const SPREADS: u32 = 8;
+/// Taken for the usual silence of a link that is new.
+const USUAL: Duration = Duration::from_millis(400);
 /// Things that come within this belong to one burst: they say nothing of how often something comes.
 const BURST: Duration = Duration::from_millis(5);
 
@@ -28,8 +32,9 @@ pub(crate) struct Link {
     /// When something last came from there.
     pub(crate) heard: Time,
     pub(crate) rtt: Option<Duration>,
-    /// The usual time from one burst to the next.
+    /// The usual time from one burst to the next, and by how much that usually differs.
     usual: Duration,
+    spread: Duration,
     /// First copies that came over it, halved every second.
     firsts: u32,
     /// One end wants it to go.
@@ -78,7 +83,8 @@ impl Link {
             opened: now,
             heard: now,
             rtt: None,
-            usual: Duration::ZERO,
+            usual: USUAL,
+            spread: Duration::ZERO,
             firsts: 0,
             retiring: None,
             needed_until: Time(0),
@@ -92,13 +98,14 @@ impl Link {
         if gap < BURST {
             return;
         }
-        // Quick to believe that it comes seldom, slow to believe that it comes often: false alarms cost dials.
-        self.usual = if gap > self.usual { self.usual + (gap - self.usual) / 4 } else { self.usual - (self.usual - gap) / 16 };
+        // As TCP learns a round trip and its spread (RFC 6298, section 2).
+        self.spread = (self.spread * 7 + gap.abs_diff(self.usual)) / 8;
+        self.usual = (self.usual * 7 + gap) / 8;
     }
 
     /// Whether it is suspiciously long since something came: dead, perhaps, but not to be closed for that alone.
     pub(crate) fn is_quiet(&self, now: Time) -> bool {
-        now.since(self.heard) >= QUIET.max(self.usual * 12 / 5)
+        now.since(self.heard) >= QUIET.max(self.usual * 12 / 5).max(self.usual + self.spread * SPREADS)
     }
 
     /// A first copy of something came over it.
@@ -171,6 +178,9 @@ mod tests {
         assert!(!busy.is_quiet(now + ms(119)) && busy.is_quiet(now + ms(120)));
         let (lobby, now) = after(ms(250), 200, |_| false);
         assert!(!lobby.is_quiet(now + ms(550)) && lobby.is_quiet(now + ms(610)));
+        // What members far away say comes as it comes.
+        let (relay, now) = after(ms(20), 2_000, |number| number * number % 7 != 1);
+        assert!(!relay.is_quiet(now + ms(300)) && relay.is_quiet(now + ms(900)));
         // One in twenty is lost: no false alarm while two in a row are.
         let (lossy, now) = after(ms(50), 2_000, |number| number % 20 == 7);
         assert!(!lossy.is_quiet(now + ms(119)) && lossy.is_quiet(now + ms(200)));
