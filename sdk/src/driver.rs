@@ -8,6 +8,7 @@ pub(crate) mod mailbox;
 mod shared;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, canonical};
+use crate::resolve::ping;
 use shared::lock;
 pub(crate) use shared::{Shared, Standing};
 
@@ -27,6 +29,10 @@ pub(crate) const LINK_EVENTS_MAX: usize = 256;
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
 /// The shortest wait for a timer: tokio's own grain.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// Members asked how far they are at the same time; further questions fall away.
+const PROBES_MAX: usize = 24;
+/// How long such a question waits for its answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long leaving waits for the others to hear the goodbye.
 const GOODBYE_DEADLINE: Duration = Duration::from_millis(1_500);
 /// How long the socket stays open after that for the last packets.
@@ -43,6 +49,8 @@ pub(crate) struct Driver {
     tasks: JoinSet<()>,
     /// Resolvers and whatever else ends by itself once the mesh is to be left.
     helpers: JoinSet<()>,
+    /// Questions how far somebody is. None where the links' packets go another way than those of ordinary sockets.
+    probes: Option<JoinSet<()>>,
     /// Who waits for the node to have seen a frame.
     handled: Vec<oneshot::Sender<()>>,
     measure_at: Instant,
@@ -62,6 +70,7 @@ impl Driver {
         endpoint: LinkEndpoint,
         link_events: mpsc::Receiver<LinkEvent>,
         helpers: JoinSet<()>,
+        probing: bool,
     ) -> Self {
         Self {
             shared,
@@ -70,6 +79,7 @@ impl Driver {
             slots: BTreeMap::new(),
             tasks: JoinSet::new(),
             helpers,
+            probes: probing.then(JoinSet::new),
             handled: Vec::new(),
             measure_at: Instant::now() + MEASURE_EVERY,
         }
@@ -113,8 +123,14 @@ impl Driver {
                 let Some(slot) = self.slots.get_mut(&link) else {
                     return handle.close(CloseReason::Goodbye);
                 };
+                let rtt = handle.rtt();
                 *slot = Slot::Open(handle);
-                Input::LinkUp { link, peer, address, exporter }
+                // The node wants to know at once whether this one is near.
+                self.shared.node(|node, now| {
+                    node.handle(Input::LinkUp { link, peer, address, exporter }, now);
+                    node.handle(Input::LinkStats { link, rtt }, now);
+                });
+                return;
             }
             LinkEvent::DialFailed { link } => {
                 if self.slots.remove(&link).is_none() {
@@ -195,6 +211,7 @@ impl Driver {
                 let task = self.tasks.spawn(self.endpoint.dial(link, address, expect));
                 self.slots.insert(link, Slot::Pending(task));
             }
+            Output::Probe { address } => self.probe(address),
             Output::Frame { link, bytes } => {
                 let Some(Slot::Open(handle)) = self.slots.get(&link) else { return };
                 if handle.send_frame(bytes).is_err() {
@@ -222,6 +239,21 @@ impl Driver {
             },
             // Told together with the others of its batch.
             Output::Event(event) => self.tell(vec![event]),
+        }
+    }
+
+    /// Asks how far a member is, by what every QUIC endpoint answers.
+    fn probe(&mut self, address: SocketAddr) {
+        let Some(probes) = &mut self.probes else { return };
+        while probes.try_join_next().is_some() {}
+        if probes.len() < PROBES_MAX {
+            let shared = self.shared.clone();
+            probes.spawn(async move {
+                // No answer is none: the node does not wait for one.
+                if let Ok(rtt) = ping(address, PROBE_PATIENCE).await {
+                    shared.act(|node, now| node.handle(Input::Probed { address, rtt }, now));
+                }
+            });
         }
     }
 

@@ -114,6 +114,11 @@ impl PeerMesh {
         self.handle.shared.act(|node, now| node.send(to, topic, payload, now))
     }
 
+    /// Tries all known addresses again now and asks all neighbors whether they are still there: after sleep, or another network.
+    pub fn refresh(&self) {
+        self.handle.shared.act(|node, now| node.handle(Input::Refresh, now));
+    }
+
     /// Says something else about ourselves from now on.
     pub fn set_profile(&self, profile: Profile) {
         self.handle.shared.act(|node, now| node.handle(Input::SetProfile(profile.cut()), now));

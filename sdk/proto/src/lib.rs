@@ -48,7 +48,8 @@ pub use config::{Config, Limits, NeighborLimits, Profile};
 pub use id::{Boot, EntityId, Identity, LinkId, MeshId, ParseIdError, PeerId, Signature, Tick};
 pub use message::SendError;
 pub use node::{
-    Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output, Target, Topic, WorldEvent,
+    Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output, Target, Topic,
+    WorldEvent,
 };
 pub use state::{Change, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
 pub use time::{MeshTime, Time};

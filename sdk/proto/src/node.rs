@@ -25,6 +25,7 @@ mod beat;
 mod hear;
 mod io;
 mod messages;
+mod neighbors;
 mod parcels;
 mod report;
 mod say;
@@ -37,7 +38,7 @@ use bytes::Bytes;
 pub use io::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-pub use report::{Counters, LinkInfo, Member};
+pub use report::{Beacon, Counters, LinkInfo, Member};
 
 use crate::admission::{GuessLimiter, MeshKey};
 use crate::config::{Config, NeighborLimits};
@@ -70,6 +71,7 @@ pub struct Node {
     limiter: GuessLimiter,
     overlay: Overlay,
     book: Book,
+    neighborhood: neighbors::Neighborhood,
     flood: Flood,
     repairs: Repairs,
     roster: Roster,
@@ -120,6 +122,7 @@ impl Node {
             limiter: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
+            neighborhood: neighbors::Neighborhood::default(),
             flood: Flood::new(me, boot, now),
             repairs: Repairs::default(),
             roster: Roster::new(me),
@@ -182,6 +185,7 @@ impl Node {
                 for Candidate { address, peer } in candidates {
                     self.book.add(address, peer, now);
                 }
+                self.neighborhood.look(now);
                 self.pace.soon(now);
             }
             Input::DialFailed { link } => self.link_gone(link, CloseReason::Transport, now),
@@ -197,6 +201,8 @@ impl Node {
                     port.rtt = rtt;
                 }
             }
+            Input::Probed { address, rtt } => self.probed(address, rtt, now),
+            Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),
             Input::Send { to, topic, payload } => {
                 // Whoever wants to know whether it was sent calls `send`.

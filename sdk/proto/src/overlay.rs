@@ -1,20 +1,38 @@
-//! Who are my neighbors: min, ideal and max, referrals, making room, finding those not yet linked.
+//! Who are my neighbors: min, ideal and max, near and drawn by lot, referrals, making room, finding those not yet linked.
 //!
-//! Up to `max + 1` members the mesh is complete. Beyond that a peer looks for links below `ideal` and accepts them up to `max`.
+//! Up to `max + 1` members the mesh is complete. Beyond that a peer takes anybody below `ideal`, and fills up to `max` with the nearest:
+//! it measures a few members drawn at random, then the neighbors of the nearest (see `near`), and one link is kept for a member drawn
+//! by lot (see `partner`). Round trips are the same from both ends, and a neighbor is replaced only by one that is nearer by a
+//! margin: so replacing comes to an end. A link to be replaced is *retired* first: both ends take their ways elsewhere, and the
+//! other end may object if it is its only one.
+//!
 //! Where everyone is full, a newcomer is put *into* a link: the accepter drops the neighbor that has most other links and refers it to
-//! the newcomer, so that nobody ends up with fewer links than before.
+//! the newcomer, so that nobody ends up with fewer links than before. A link that fell quiet does not count, and goes first.
 
 mod book;
 mod link;
+mod near;
+mod partner;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(crate) use book::Book;
-pub(crate) use link::{Link, Stage};
+pub(crate) use link::{Link, Retiring, Stage};
+pub(crate) use near::{Near, is_nearer, within};
+pub(crate) use partner::Partners;
 
 use crate::config::NeighborLimits;
 use crate::id::{LinkId, PeerId};
 use crate::roster::Roster;
+use crate::time::Time;
+
+/// Below so many links at most there is nothing to choose: who is there is taken, and stays.
+const CHOICE_MIN: usize = 4;
+/// A link over which all first copies come is taken for this many percent nearer than it is: less than the margin for replacing it.
+const FIRSTS_PERCENT: u32 = 15;
+/// Fewer first copies than this say little.
+const FIRSTS_MIN: u32 = 100;
 
 /// The links, whatever their stage.
 #[derive(Debug)]
@@ -67,6 +85,97 @@ impl Overlay {
         self.links.values_mut()
     }
 
+    /// Links that are taken: neighbors, and those we dialed and told that there is room for them.
+    pub(crate) fn occupied(&self) -> usize {
+        self.links.values().filter(|link| link.is_member() || matches!(link.stage, Stage::AwaitWelcome(_))).count()
+    }
+
+    /// Neighbors that can be relied on: not quiet, not about to go.
+    pub(crate) fn reliable(&self, now: Time) -> usize {
+        self.links.values().filter(|link| link.is_member() && link.retiring.is_none() && !link.is_quiet(now)).count()
+    }
+
+    /// Neighbors that fell quiet.
+    pub(crate) fn quiet(&self, now: Time) -> usize {
+        self.links.values().filter(|link| link.is_member() && link.is_quiet(now)).count()
+    }
+
+    /// The neighbor of whom nothing came for the longest, if that is suspiciously long.
+    pub(crate) fn quietest(&self, now: Time) -> Option<LinkId> {
+        let quiet = self.iter().filter(|(_, link)| link.is_member() && link.is_quiet(now));
+        quiet.min_by_key(|(_, link)| link.heard).map(|(id, _)| id)
+    }
+
+    /// Links that are about to go, so that there will be room.
+    pub(crate) fn retiring(&self) -> usize {
+        self.links.values().filter(|link| link.is_member() && link.retiring.is_some()).count()
+    }
+
+    /// Links whose admission waits for room.
+    pub(crate) fn waiting(&self) -> Vec<LinkId> {
+        self.iter().filter(|(_, link)| link.is_waiting()).map(|(id, _)| id).collect()
+    }
+
+    /// Dials under way.
+    pub(crate) fn dialing(&self) -> usize {
+        self.links.values().filter(|link| link.dialed && !link.is_member()).count()
+    }
+
+    /// Whether we are linked to `peer`, or may be soon.
+    pub(crate) fn knows(&self, peer: &PeerId) -> bool {
+        self.links.values().any(|link| link.peer == Some(*peer) || link.expect == Some(*peer))
+    }
+
+    /// What a neighbor costs: its round trip, a little less where many first copies come over it. None for one that is not measured.
+    fn cost(&self, link: &Link) -> Option<Duration> {
+        let all: u32 = self.links.values().map(Link::firsts).sum();
+        let rtt = link.rtt?;
+        let useful = rtt * FIRSTS_PERCENT / 100 * link.firsts() / all.max(FIRSTS_MIN);
+        Some(rtt.saturating_sub(useful))
+    }
+
+    /// The neighbors that a nearer one may replace, with what they cost, the most costly first: not the one drawn by lot, and none
+    /// that cannot do without us.
+    pub(crate) fn replaceable(&self, roster: &Roster, partner: Option<PeerId>, now: Time) -> Vec<(Duration, LinkId)> {
+        if self.limits.max < CHOICE_MIN {
+            return Vec::new();
+        }
+        let mut replaceable: Vec<_> = self
+            .iter()
+            .filter(|(_, link)| link.is_member() && link.retiring.is_none() && link.needed_until <= now && link.peer != partner)
+            .filter(|(_, link)| {
+                let presence = link.peer.and_then(|peer| roster.get(&peer)).map(|member| &member.presence);
+                presence.is_some_and(|presence| presence.neighbors.len() > self.limits.min)
+            })
+            .filter_map(|(id, link)| Some((self.cost(link)?, id)))
+            .collect();
+        replaceable.sort_unstable_by(|a, b| b.cmp(a));
+        replaceable
+    }
+
+    /// Whether neighbors are chosen among so many members, rather than all linked.
+    pub(crate) fn is_choosy(&self, members: usize) -> bool {
+        self.limits.max >= CHOICE_MIN && members > self.limits.max + 1
+    }
+
+    /// Whether the neighbor at the other end of `link` can be reached without it, by what members say of their links.
+    pub(crate) fn is_spare(&self, link: LinkId, roster: &Roster, now: Time) -> bool {
+        let Some(end) = self.get(link).and_then(|link| link.peer) else { return true };
+        let others = self
+            .iter()
+            .filter(|(id, other)| *id != link && other.is_member() && other.retiring.is_none() && !other.is_quiet(now));
+        let mut next: Vec<PeerId> = others.filter_map(|(_, other)| other.peer).collect();
+        let mut seen: BTreeSet<PeerId> = next.iter().copied().collect();
+        while let Some(peer) = next.pop() {
+            let Some(member) = roster.get(&peer) else { continue };
+            if member.presence.is_linked_to(&end) {
+                return true;
+            }
+            next.extend(member.presence.neighbors.iter().filter(|neighbor| seen.insert(**neighbor)));
+        }
+        false
+    }
+
     /// The links to admitted members, with the member at the other end.
     pub(crate) fn neighbors(&self) -> impl Iterator<Item = (LinkId, PeerId)> {
         self.iter().filter(|(_, link)| link.is_member()).filter_map(|(id, link)| Some((id, link.peer?)))
@@ -101,12 +210,12 @@ impl Overlay {
         if others <= self.limits.max { others } else { self.limits.ideal }
     }
 
-    /// The neighbor that can best do without us: the one with most other links, and at least two of them.
-    pub(crate) fn dispensable(&self, roster: &Roster, newcomer: &PeerId) -> Option<LinkId> {
+    /// The neighbor that can best do without us: the one with most other links, and at least `links_min` of them.
+    pub(crate) fn dispensable(&self, roster: &Roster, newcomer: &PeerId, links_min: usize) -> Option<LinkId> {
         self.neighbors()
             .filter(|(_, peer)| peer != newcomer)
             .filter_map(|(id, peer)| Some((roster.get(&peer)?.presence.neighbors.len(), id)))
-            .filter(|(links, _)| *links >= 2)
+            .filter(|(links, _)| *links >= links_min)
             .max()
             .map(|(_, id)| id)
     }

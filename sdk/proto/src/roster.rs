@@ -7,12 +7,14 @@
 mod clock;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 pub(crate) use clock::Clock;
 
-use crate::id::{Boot, PeerId};
+use crate::id::{Boot, LinkId, PeerId};
 use crate::node::Farewell;
+use crate::state::acks::roster_hash;
 use crate::time::Time;
 use crate::wire::{Presence, Signed};
 
@@ -28,6 +30,8 @@ pub(crate) struct Roster {
     departed: BTreeMap<PeerId, Departed>,
     /// The members and ourselves: kept beside, for those who only ask who is here.
     present: BTreeSet<PeerId>,
+    /// A hash of those, kept beside, too.
+    hash: u32,
 }
 
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Present {
     pub(crate) presence: Presence,
     pub(crate) signed: Signed,
     pub(crate) heard: Time,
+    /// The links over which this presence came or went: their other ends have it.
+    pub(crate) shown: BTreeSet<LinkId>,
 }
 
 #[derive(Debug)]
@@ -62,12 +68,32 @@ pub(crate) enum News {
 
 impl Roster {
     pub(crate) fn new(me: PeerId) -> Self {
-        Self { present: BTreeSet::from([me]), ..Self::default() }
+        let mut roster = Self::default();
+        roster.enter(me);
+        roster
     }
 
     /// All who are here, ourselves included, sorted.
     pub(crate) fn present(&self) -> &BTreeSet<PeerId> {
         &self.present
+    }
+
+    /// A hash of all who are here, ourselves included.
+    pub(crate) fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// The others, sorted, from the one after `peer` on and round: as good as at random, and the same for everyone who asks.
+    pub(crate) fn members_after(&self, peer: &PeerId) -> impl Iterator<Item = (&PeerId, &Present)> {
+        let after = self.members.range((Bound::Excluded(*peer), Bound::Unbounded));
+        after.chain(self.members.range(..*peer))
+    }
+
+    /// The other end of `link` has the newest presence of `peer`.
+    pub(crate) fn shown(&mut self, peer: &PeerId, link: LinkId) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.shown.insert(link);
+        }
     }
 
     /// The others, sorted.
@@ -109,8 +135,8 @@ impl Roster {
             _ => now,
         };
         self.departed.remove(&peer);
-        self.present.insert(peer);
-        self.members.insert(peer, Present { presence, signed, heard });
+        self.enter(peer);
+        self.members.insert(peer, Present { presence, signed, heard, shown: BTreeSet::new() });
         news
     }
 
@@ -126,8 +152,8 @@ impl Roster {
             return false;
         }
         if let Some(Departed { presence, signed, .. }) = self.departed.remove(peer) {
-            self.present.insert(*peer);
-            self.members.insert(*peer, Present { presence, signed, heard: now });
+            self.enter(*peer);
+            self.members.insert(*peer, Present { presence, signed, heard: now, shown: BTreeSet::new() });
         }
         true
     }
@@ -136,11 +162,18 @@ impl Roster {
     pub(crate) fn depart(&mut self, peer: &PeerId, farewell: Farewell, now: Time) -> bool {
         let Some(Present { presence, signed, .. }) = self.members.remove(peer) else { return false };
         self.present.remove(peer);
+        self.hash = roster_hash(self.present.iter());
         self.departed.insert(*peer, Departed { presence, signed, farewell, at: now });
         if self.departed.len() > DEPARTED_MAX {
             self.departed.pop_first();
         }
         true
+    }
+
+    fn enter(&mut self, peer: PeerId) {
+        if self.present.insert(peer) {
+            self.hash = roster_hash(self.present.iter());
+        }
     }
 
     /// Members that nobody heard for `silence`.
@@ -169,7 +202,7 @@ mod tests {
 
     fn learn(roster: &mut Roster, boot: u32, seq: u32, name: &str, now: Time) -> (PeerId, News) {
         let identity = Identity::from_seed([1; 32]);
-        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, 0);
+        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, Duration::ZERO, 0);
         let signed = presence.sign(&identity, &MeshId::from_name("test")).unwrap();
         (identity.peer_id(), roster.learn(identity.peer_id(), presence, signed, 10, now))
     }

@@ -61,6 +61,8 @@ pub struct Sim {
     wires: BTreeMap<(usize, LinkId), Wire>,
     cut: BTreeSet<(usize, usize)>,
     queue: BTreeMap<(Time, u64), Arrival>,
+    /// When which living node wants to be woken: kept beside, so that a step does not ask them all.
+    timers: BTreeSet<(Time, usize)>,
     next: u64,
     rng: ChaCha8Rng,
     trace: blake3::Hasher,
@@ -76,6 +78,8 @@ struct Host {
     alive: bool,
     /// Does nothing until then, like a stopped process.
     paused_until: Time,
+    /// Its entry in the simulator's timers.
+    timer: Option<Time>,
     events: Vec<(Time, Event)>,
 }
 
@@ -91,6 +95,7 @@ struct Wire {
 enum Arrival {
     Input(usize, Input),
     Connect { from: usize, link: LinkId, to: usize },
+    Question { from: usize, to: usize },
 }
 
 impl Sim {
@@ -103,6 +108,7 @@ impl Sim {
             wires: BTreeMap::new(),
             cut: BTreeSet::new(),
             queue: BTreeMap::new(),
+            timers: BTreeSet::new(),
             next: 0,
             rng: ChaCha8Rng::seed_from_u64(options.seed),
             trace: blake3::Hasher::new(),
@@ -120,7 +126,8 @@ impl Sim {
         self.rng.fill_bytes(&mut identity);
         self.rng.fill_bytes(&mut seed);
         let node = Node::new(config, Identity::from_seed(identity), key, seed, self.now);
-        self.nodes.push(Host { node, alive: true, paused_until: Time(0), events: Vec::new() });
+        self.nodes.push(Host { node, alive: true, paused_until: Time(0), timer: None, events: Vec::new() });
+        self.set_timer(index);
         index
     }
 
@@ -134,7 +141,7 @@ impl Sim {
             }
         }
         let deadline = sim.now + patience;
-        while sim.now < deadline && !(0..count).all(|index| sim.node(index).members(sim.now).len() == count) {
+        while sim.now < deadline && !(0..count).all(|index| sim.node(index).member_count() == count) {
             sim.run(Duration::from_millis(50));
         }
         sim
@@ -143,6 +150,14 @@ impl Sim {
     /// Where the node of that index is.
     pub fn address(index: usize) -> SocketAddr {
         SocketAddr::from(([10, (index >> 16) as u8, (index >> 8) as u8, index as u8], 1))
+    }
+
+    /// The node at that address; no node at all for an address that is none of ours.
+    fn index(address: SocketAddr) -> usize {
+        match address.ip() {
+            std::net::IpAddr::V4(ip) => ip.to_bits() as usize & 0x00ff_ffff,
+            std::net::IpAddr::V6(_) => usize::MAX,
+        }
     }
 
     /// The time now.
@@ -199,11 +214,13 @@ impl Sim {
     /// A node stops, without a word.
     pub fn crash(&mut self, index: usize) {
         self.nodes[index].alive = false;
+        self.set_timer(index);
     }
 
     /// A node does nothing for a while, then goes on: a process stopped and continued.
     pub fn pause(&mut self, index: usize, duration: Duration) {
         self.nodes[index].paused_until = self.now + duration;
+        self.set_timer(index);
     }
 
     /// Nothing passes between these two nodes any more, in both directions.
@@ -221,13 +238,7 @@ impl Sim {
         let end = self.now + duration;
         loop {
             let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let timeout = self
-                .nodes
-                .iter()
-                .enumerate()
-                .filter(|(_, host)| host.alive)
-                .filter_map(|(index, host)| Some((host.node.poll_timeout()?.max(host.paused_until), index)))
-                .min();
+            let timeout = self.timers.first().copied();
             let next = arrival.into_iter().chain(timeout.map(|(at, _)| at)).min().filter(|at| *at <= end);
             let Some(at) = next else { break };
             self.now = self.now.max(at);
@@ -275,6 +286,17 @@ impl Sim {
                 host.node.handle(input, self.now);
                 self.drain(index);
             }
+            Arrival::Question { from, to } => {
+                let answers = self.nodes.get(to).is_some_and(|host| host.alive && host.paused_until <= self.now);
+                if !answers || self.is_cut(from, to) || self.chance(self.options.loss) {
+                    return;
+                }
+                let latency = self.latency(from, to);
+                self.later(
+                    self.now + latency,
+                    Arrival::Input(from, Input::Probed { address: Self::address(to), rtt: latency * 2 }),
+                );
+            }
             Arrival::Connect { from, link, to } => {
                 let rtt = self.latency(from, to) * 2;
                 let reachable = self.nodes.get(to).is_some_and(|host| host.alive) && !self.is_cut(from, to);
@@ -299,9 +321,16 @@ impl Sim {
         while let Some(output) = self.nodes[index].node.poll_output() {
             match output {
                 Output::Dial { link, address, .. } => {
-                    let to = (0..self.nodes.len()).find(|index| Self::address(*index) == address).unwrap_or(usize::MAX);
+                    let to = Self::index(address);
                     let at = self.now + self.latency(index, to);
                     self.later(at, Arrival::Connect { from: index, link, to });
+                }
+                Output::Probe { address } => {
+                    if !self.chance(self.options.loss) {
+                        let to = Self::index(address);
+                        let at = self.now + self.latency(index, to);
+                        self.later(at, Arrival::Question { from: index, to });
+                    }
                 }
                 Output::Frame { link, bytes } => self.send_in_order(index, link, |link| Input::Frame { link, bytes }),
                 Output::Datagram { link, bytes } => {
@@ -329,6 +358,19 @@ impl Sim {
                 }
             }
         }
+        self.set_timer(index);
+    }
+
+    fn set_timer(&mut self, index: usize) {
+        let host = &mut self.nodes[index];
+        let due = host.node.poll_timeout().filter(|_| host.alive).map(|due| due.max(host.paused_until));
+        if host.timer == due {
+            return;
+        }
+        if let Some(former) = std::mem::replace(&mut host.timer, due) {
+            self.timers.remove(&(former, index));
+        }
+        self.timers.extend(due.map(|due| (due, index)));
     }
 
     fn send_in_order(&mut self, index: usize, link: LinkId, input: impl FnOnce(LinkId) -> Input) {
@@ -367,8 +409,7 @@ impl Sim {
     /// The one-way latency between two nodes: from the seed and the two indices alone, so that the order of calls does not matter.
     pub fn latency(&self, one: usize, other: usize) -> Duration {
         let pair = ((one.min(other) as u64) << 32) | one.max(other) as u64;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed ^ pair.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        between(self.options.latency.0, self.options.latency.1, rng.next_u32())
+        between(self.options.latency.0, self.options.latency.1, (scramble(self.options.seed ^ scramble(pair)) >> 32) as u32)
     }
 
     fn draw(&mut self, least: Duration, most: Duration) -> Duration {
@@ -379,6 +420,14 @@ impl Sim {
     fn chance(&mut self, part: f64) -> bool {
         part > 0.0 && f64::from(self.rng.next_u32()) < part * f64::from(u32::MAX)
     }
+}
+
+/// The last step of `SplitMix64` (Steele et al., 2014).
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn between(least: Duration, most: Duration, drawn: u32) -> Duration {

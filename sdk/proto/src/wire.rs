@@ -14,7 +14,7 @@ mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
+    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
     Referral, Signed, Standing, Verdict, Welcome,
 };
 pub(crate) use packet::Packet;

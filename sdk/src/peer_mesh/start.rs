@@ -126,7 +126,7 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
         let announcer = Announcer { peer, mesh, name: builder.name.clone(), interface, addresses: addresses.clone() };
         helpers.spawn(lan::run(announcer, shared.clone()));
     }
-    tokio::spawn(Driver::new(shared.clone(), endpoint, link_events, helpers).run());
+    tokio::spawn(Driver::new(shared.clone(), endpoint, link_events, helpers, builder.socket.is_none()).run());
 
     let lock = match &builder.door {
         Door::Open => Lock::Open,

@@ -136,7 +136,7 @@ async fn look(mut mdns: Mdns, interface: Interface, shelf: &Mutex<Vec<FoundMesh>
 /// One entry per mesh, however many members announce it.
 fn merge(sightings: &Sightings, round_trips: &BTreeMap<MeshId, Duration>) -> Vec<FoundMesh> {
     let mut meshes: BTreeMap<MeshId, FoundMesh> = BTreeMap::new();
-    for Sighting { peer, mesh, name, listing, players, addresses } in sightings.iter() {
+    for Sighting { peer, mesh, name, listing, players, addresses, beacon: _ } in sightings.iter() {
         let found = meshes.entry(*mesh).or_insert_with(|| FoundMesh {
             name: name.clone(),
             mesh: *mesh,

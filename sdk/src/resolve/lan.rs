@@ -2,11 +2,12 @@
 //!
 //! It goes on after joining, so that two meshes of one name that started apart find each other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent};
-use peerflock_proto::{Candidate, MeshId, PeerId};
+use peerflock_proto::{Beacon, Candidate, MeshId, PeerId};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ResolveError;
@@ -16,8 +17,9 @@ use crate::driver::Shared;
 
 /// How often the announcement is compared with how things stand.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many looks apart known candidates are offered again, to make up for dials that failed.
-const OFFER_LOOKS: u32 = 3;
+/// Who announces our mesh with another roster than ours for so long is of another half of it: its address is offered, and again
+/// after as long.
+const APART: Duration = Duration::from_secs(3);
 /// How long leaving waits for the others to hear that the announcement is withdrawn.
 const WITHDRAW_DEADLINE: Duration = Duration::from_millis(300);
 
@@ -92,7 +94,7 @@ pub(crate) async fn run(announcer: Announcer, shared: Arc<Shared>) {
     let mut sightings = Sightings::new(announcer.interface.clone());
     let mut announced = None;
     let mut next_look = Instant::now();
-    let mut looks = 0_u32;
+    let mut apart = Apart::default();
     loop {
         tokio::select! {
             biased;
@@ -104,18 +106,16 @@ pub(crate) async fn run(announcer: Announcer, shared: Arc<Shared>) {
             }
             () = sleep_until(next_look) => {
                 next_look += LOOK_EVERY;
-                let players = shared.node(|node, now| node.members(now).len());
-                let now = announcer.sighting(&shared, players);
+                let beacon = shared.node(|node, _| node.beacon());
+                let now = announcer.sighting(&shared, beacon);
                 if announced.as_ref() != Some(&now) {
                     match now.to_service().and_then(|service| mdns.daemon.register(service)) {
                         Ok(()) => announced = Some(now),
                         Err(error) => tracing::debug!(%error, "the announcement must wait"),
                     }
                 }
-                looks = looks.wrapping_add(1);
-                if looks.is_multiple_of(OFFER_LOOKS) {
-                    shared.candidates(sightings.iter().flat_map(|sighting| announcer.candidates(sighting)).collect());
-                }
+                let ours = sightings.iter().filter(|sighting| announcer.is_of_our_mesh(sighting));
+                shared.candidates(apart.look(ours, beacon.hash, Instant::now()));
             }
         }
     }
@@ -123,21 +123,47 @@ pub(crate) async fn run(announcer: Announcer, shared: Arc<Shared>) {
 }
 
 impl Announcer {
-    fn sighting(&self, shared: &Shared, players: usize) -> Sighting {
+    fn sighting(&self, shared: &Shared, beacon: Beacon) -> Sighting {
         Sighting {
             peer: self.peer,
             mesh: self.mesh,
             name: self.name.clone(),
             listing: shared.listing(),
-            players,
+            players: beacon.members,
+            beacon: Some(beacon.hash),
             addresses: self.addresses.clone(),
         }
     }
 
     /// Where `sighting` says that others of our mesh are.
     fn candidates<'s>(&self, sighting: &'s Sighting) -> impl Iterator<Item = Candidate> + use<'s> {
-        let ours = sighting.mesh == self.mesh && sighting.peer != self.peer;
-        ours.then(|| sighting.candidates()).into_iter().flatten()
+        self.is_of_our_mesh(sighting).then(|| sighting.candidates()).into_iter().flatten()
+    }
+
+    fn is_of_our_mesh(&self, sighting: &Sighting) -> bool {
+        sighting.mesh == self.mesh && sighting.peer != self.peer
+    }
+}
+
+/// Who sees others in our mesh than we do: since when, or since we last did something about it.
+#[derive(Debug, Default)]
+struct Apart(BTreeMap<PeerId, Instant>);
+
+impl Apart {
+    /// Looks at all who announce our mesh; returns where those are who have seen it differently for too long.
+    fn look<'s>(&mut self, ours: impl Iterator<Item = &'s Sighting>, beacon: u64, now: Instant) -> Vec<Candidate> {
+        let differing: BTreeMap<PeerId, &Sighting> =
+            ours.filter(|sighting| sighting.beacon != Some(beacon)).map(|sighting| (sighting.peer, sighting)).collect();
+        self.0.retain(|peer, _| differing.contains_key(peer));
+        let mut offers = Vec::new();
+        for (peer, sighting) in differing {
+            let since = self.0.entry(peer).or_insert(now);
+            if now.duration_since(*since) >= APART {
+                *since = now;
+                offers.extend(sighting.candidates());
+            }
+        }
+        offers
     }
 }
 
@@ -167,6 +193,7 @@ mod tests {
             name: "Loopback".into(),
             listing: Listing::new("test"),
             players: 1,
+            beacon: None,
             addresses: vec![address],
         };
         let mdns = Mdns::open(&Interface::Loopback).unwrap();
@@ -183,6 +210,29 @@ mod tests {
 
         mdns.withdraw().await;
         eventually(|| mesh().is_none().then_some(())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sees_another_roster_for_long_is_offered_again_and_again() {
+        let sighting = |beacon| Sighting {
+            peer: PeerId([1; 32]),
+            mesh: MeshId([2; 32]),
+            name: "Halves".into(),
+            listing: Listing::new("test"),
+            players: 1,
+            beacon,
+            addresses: vec!["127.0.0.1:7".parse().unwrap()],
+        };
+        let (mut apart, other, same) = (Apart::default(), sighting(Some(8)), sighting(Some(7)));
+        let mut offered = Vec::new();
+        for second in 0..10 {
+            offered.extend((!apart.look([&other].into_iter(), 7, Instant::now()).is_empty()).then_some(second));
+            tokio::time::advance(LOOK_EVERY).await;
+        }
+        assert_eq!(offered, [3, 6, 9]);
+        assert_eq!(apart.look([&same].into_iter(), 7, Instant::now()), []);
+        tokio::time::advance(2 * APART).await;
+        assert_eq!(apart.look([&other].into_iter(), 7, Instant::now()), [], "different since now only");
     }
 
     async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -27,6 +27,8 @@ pub(super) struct Sighting {
     pub(super) name: String,
     pub(super) listing: Listing,
     pub(super) players: usize,
+    /// A hash of whom it sees in the mesh: another one than ours, for long, means two halves. None where it says none.
+    pub(super) beacon: Option<u64>,
     pub(super) addresses: Vec<SocketAddr>,
 }
 
@@ -46,6 +48,7 @@ impl Sighting {
             ("players", self.players.to_string()),
             ("max", self.listing.players_max.to_string()),
             ("locked", u8::from(self.listing.locked).to_string()),
+            ("roster", self.beacon.map(|hash| format!("{hash:016x}")).unwrap_or_default()),
         ];
         let host = format!("peerflock-{instance}.local.");
         let mut service = ServiceInfo::new(SERVICE, instance, &host, ips.as_slice(), port, properties.as_slice())?;
@@ -87,6 +90,7 @@ impl Sighting {
                 locked: text("locked") == Some("1"),
             },
             players: number("players"),
+            beacon: text("roster").and_then(|text| u64::from_str_radix(text, 16).ok()),
             addresses,
         })
     }
@@ -146,6 +150,7 @@ mod tests {
             name: "Dusk = over. Rome".into(),
             listing: Listing { game: "Murmuration".into(), players_max: 12, locked: true },
             players: 4,
+            beacon: Some(7),
             addresses: vec!["127.0.0.1:4433".parse().unwrap()],
         }
     }

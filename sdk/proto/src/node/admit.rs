@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::neighbors::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Dialer};
+use crate::admission::{Accepter, Confirmed, Dialer};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::time::Time;
-use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Verdict, Welcome};
+use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
 
 /// Most entities' titles in one frame.
 pub(super) const HOLDINGS_PER_FRAME: usize = 500;
@@ -37,6 +38,7 @@ impl Node {
             self.stage(link, Stage::AwaitHello);
             return;
         }
+        self.book.add(address, Some(peer), now);
         // Before HELLO, so that no guess is counted against us.
         if self.overlay.keep(&me, link) == Keep::Old {
             return self.close(link, CloseReason::Duplicate, now);
@@ -70,16 +72,22 @@ impl Node {
             }
             (Stage::AwaitShare(dialer), Frame::Share { share }) => match dialer.confirm(&share) {
                 Ok((tag, confirmed)) => {
-                    self.stage(link, Stage::AwaitWelcome(confirmed));
-                    let boot = self.boot;
-                    let links = u16::try_from(self.overlay.neighbors().count()).unwrap_or(u16::MAX);
-                    let registry = self.config.registry.fingerprint();
-                    self.say_to(link, &Frame::Confirm { tag, boot, links, registry });
+                    // Room is made for a member now; for a stranger only once it proved the password, too.
+                    let member = self.roster.present().contains(&peer);
+                    let room = if member { self.room_beside(link, peer, usize::MAX, now) } else { Room::Now };
+                    match room {
+                        Room::Now => self.confirm(link, confirmed, tag, now),
+                        Room::Soon => self.stage(link, Stage::AwaitRoom { confirmed, tag }),
+                        Room::Never => self.close(link, CloseReason::Full, now),
+                    }
                 }
                 Err(_) => self.refuse(link, now),
             },
             (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(tag) {
-                Ok(tag) => self.judge(link, (peer, boot), usize::from(links), registry, tag, now),
+                Ok(tag) => {
+                    self.note_boot(link, boot);
+                    self.judge(link, peer, usize::from(links), registry, tag, now);
+                }
                 Err(_) => self.refuse(link, now),
             },
             (Stage::AwaitWelcome(confirmed), Frame::Welcome(welcome)) => match confirmed.verify(welcome.tag) {
@@ -89,6 +97,46 @@ impl Node {
             // Something else where its proof was due.
             (Stage::AwaitConfirm(_), _) => self.refuse(link, now),
             _ => self.close(link, CloseReason::Violation, now),
+        }
+    }
+
+    /// Proves the password to the one we dialed.
+    fn confirm(&mut self, link: LinkId, confirmed: Confirmed, tag: [u8; 32], now: Time) {
+        self.stage(link, Stage::AwaitWelcome(confirmed));
+        let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
+        let registry = self.config.registry.fingerprint();
+        self.say_to(link, &Frame::Confirm { tag, boot: self.boot, links, registry });
+    }
+
+    /// Room for one more; none is needed for one that takes the place of another link to the same peer.
+    fn room_beside(&mut self, link: LinkId, peer: PeerId, its_links: usize, now: Time) -> Room {
+        if self.overlay.keep(&self.me, link) != Keep::Only {
+            return Room::Now;
+        }
+        let ahead = self.overlay.waiting().into_iter().filter(|waiting| *waiting != link).count();
+        self.room(link, peer, its_links, ahead, now)
+    }
+
+    /// Goes on with admissions that waited for room.
+    pub(super) fn serve_waiting(&mut self, now: Time) {
+        for (ahead, link) in self.overlay.waiting().into_iter().enumerate() {
+            let Some(held) = self.overlay.get_mut(link) else { continue };
+            let Some(peer) = held.peer else { continue };
+            let its_links = if let Stage::Welcoming { its_links, .. } = held.stage { its_links } else { usize::MAX };
+            match self.room(link, peer, its_links, ahead, now) {
+                Room::Now => {}
+                Room::Soon => continue,
+                Room::Never => {
+                    self.close(link, CloseReason::Full, now);
+                    continue;
+                }
+            }
+            let Some(held) = self.overlay.get_mut(link) else { continue };
+            match std::mem::replace(&mut held.stage, Stage::Connecting) {
+                Stage::AwaitRoom { confirmed, tag } => self.confirm(link, confirmed, tag, now),
+                Stage::Welcoming { tag, .. } => self.pass(link, peer, Verdict::Admitted, tag, now),
+                _ => {}
+            }
         }
     }
 
@@ -102,49 +150,48 @@ impl Node {
     }
 
     /// The dialer proved the password: is there room for it?
-    fn judge(
-        &mut self,
-        link: LinkId,
-        (peer, boot): (PeerId, Boot),
-        its_links: usize,
-        registry: [u8; 16],
-        tag: [u8; 32],
-        now: Time,
-    ) {
+    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], tag: [u8; 32], now: Time) {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
-        let keep = self.overlay.keep(&self.me, link);
         let stranger = !self.roster.present().contains(&peer);
-        let full = keep == Keep::Only && self.overlay.neighbors().count() >= self.overlay.limits.max;
-        let in_need = stranger || its_links < self.overlay.limits.min;
         let verdict = if registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
-        } else if keep == Keep::Old {
+        } else if self.overlay.keep(&self.me, link) == Keep::Old {
             Verdict::Duplicate
-        } else if full && !(in_need && self.make_room(peer, address, now)) {
-            Verdict::Full
         } else {
-            Verdict::Admitted
-        };
-        let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed: address, referrals };
-        self.say_to(link, &Frame::Welcome(welcome));
-        match verdict {
-            Verdict::Admitted => {
-                if let Keep::New(old) = keep {
-                    self.close(old, CloseReason::Duplicate, now);
-                }
-                self.admitted(link, peer, boot, now);
+            match self.room_beside(link, peer, its_links, now) {
+                Room::Now => Verdict::Admitted,
+                Room::Soon => return self.stage(link, Stage::Welcoming { tag, its_links }),
+                Room::Never => Verdict::Full,
             }
-            other => self.close(link, reason(other), now),
+        };
+        self.pass(link, peer, verdict, tag, now);
+    }
+
+    /// Tells the dialer our verdict, and acts on it.
+    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, tag: [u8; 32], now: Time) {
+        let Some(observed) = self.overlay.get(link).map(|held| held.address) else { return };
+        let keep = self.overlay.keep(&self.me, link);
+        if verdict == Verdict::Admitted && keep == Keep::Old {
+            // Another link to it came while this one waited.
+            verdict = Verdict::Duplicate;
         }
+        let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
+        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed, referrals };
+        self.say_to(link, &Frame::Welcome(welcome));
+        if verdict != Verdict::Admitted {
+            return self.close(link, reason(verdict), now);
+        }
+        if let Keep::New(old) = keep {
+            self.close(old, CloseReason::Duplicate, now);
+        }
+        self.admitted(link, peer, now);
     }
 
     /// We are told the verdict over ourselves.
     fn welcomed(&mut self, link: LinkId, peer: PeerId, welcome: Welcome, now: Time) {
-        let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
             self.book.add(address, Some(peer), now);
         }
@@ -159,23 +206,26 @@ impl Node {
             Keep::Only => {}
         }
         // Somebody from another part of the mesh is worth a link that others can do without.
-        if full && (self.roster.present().contains(&peer) || !self.make_room(peer, address, now)) {
+        if full && (self.roster.present().contains(&peer) || self.room(link, peer, 0, 0, now) != Room::Now) {
             return self.close(link, CloseReason::Full, now);
         }
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
-        self.admitted(link, peer, welcome.boot, now);
+        self.note_boot(link, welcome.boot);
+        self.admitted(link, peer, now);
     }
 
     /// Both ends know that they are members: tell the other what it needs to know.
-    fn admitted(&mut self, link: LinkId, peer: PeerId, boot: Boot, now: Time) {
+    fn admitted(&mut self, link: LinkId, peer: PeerId, now: Time) {
         self.stage(link, Stage::Member);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.heard = now;
-        let (address, dialed) = (held.address, held.dialed);
+        let (address, dialed, boot) = (held.address, held.dialed, held.boot);
         if dialed {
             self.book.reached(address, peer, now);
+            self.neighborhood.near.reached(&peer);
         }
+        self.neighborhood.near.stir(now);
         tracing::debug!(target: "peerflock::overlay", ?link, ?peer, %address, dialed, "admitted");
         self.outputs.push_back(Output::Admitted { link });
         let links = self.overlay.neighbors().count() as u64;
@@ -191,13 +241,19 @@ impl Node {
         let standings = self.broadcast.standings();
         self.say_to(link, &Frame::Standing(standings));
         self.presence_changed(now);
-        if let Some(presence) = self.presence() {
+        if let Some(presence) = self.presence(now) {
             self.say_to(link, &Frame::Presence(presence));
         }
-        let others: Vec<_> =
-            self.roster.members().filter(|(member, _)| **member != peer).map(|(_, member)| member.signed.clone()).collect();
-        for signed in others {
-            self.say_to(link, &Frame::Presence(signed));
+        if stranger {
+            // It knows nobody: everything at once, rather than after it asked.
+            let others: Vec<(PeerId, Signed)> =
+                self.roster.members().map(|(member, present)| (*member, present.signed.clone())).collect();
+            for (member, signed) in others {
+                self.roster.shown(&member, link);
+                self.say_to(link, &Frame::Presence(signed));
+            }
+        } else {
+            self.say_to(link, &Frame::Roster(self.known_members()));
         }
         for holdings in self.world.holdings(None).chunks(HOLDINGS_PER_FRAME) {
             self.say_to(link, &Frame::Holdings(holdings.to_vec()));
@@ -223,24 +279,6 @@ impl Node {
         self.graft(wanted);
     }
 
-    /// Drops the neighbor that can best do without us and refers it to the newcomer. False if all need us.
-    fn make_room(&mut self, newcomer: PeerId, address: SocketAddr, now: Time) -> bool {
-        let Some(link) = self.overlay.dispensable(&self.roster, &newcomer) else { return false };
-        self.say_to(link, &Frame::Refer(vec![Referral { address, peer: newcomer }]));
-        self.close(link, CloseReason::Pruned, now);
-        true
-    }
-
-    /// Members with room for another link, else any.
-    fn referrals(&self, except: &PeerId) -> Vec<Referral> {
-        let mut others: Vec<_> = self.roster.members().filter(|(peer, _)| *peer != except).collect();
-        others.sort_by_key(|(_, member)| std::cmp::Reverse(member.presence.free));
-        let referral = |(peer, member): (&PeerId, &crate::roster::Present)| {
-            member.presence.addresses.first().map(|address| Referral { address: *address, peer: *peer })
-        };
-        others.into_iter().filter_map(referral).take(REFERRALS_MAX).collect()
-    }
-
     /// Closes a link from our end.
     pub(super) fn close(&mut self, link: LinkId, reason: CloseReason, now: Time) {
         if self.overlay.get(link).is_some() {
@@ -259,6 +297,13 @@ impl Node {
         }
     }
 
+    /// The other end said which of its lives this is.
+    fn note_boot(&mut self, link: LinkId, boot: Boot) {
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.boot = boot;
+        }
+    }
+
     fn stage(&mut self, link: LinkId, stage: Stage) {
         if let Some(held) = self.overlay.get_mut(link) {
             held.stage = stage;
@@ -267,8 +312,9 @@ impl Node {
 
     fn unlink(&mut self, link: LinkId, reason: CloseReason, now: Time) {
         let Some(held) = self.overlay.close(link) else { return };
-        if matches!(held.stage, Stage::AwaitConfirm(_)) {
-            // It saw our answer and did not confirm: that is a guess, too.
+        let known = held.peer.is_some_and(|peer| self.roster.present().contains(&peer));
+        if matches!(held.stage, Stage::AwaitConfirm(_)) && !known {
+            // It saw our answer and did not confirm: that is a guess, too. A member may have found somebody better meanwhile.
             self.limiter.failed(held.address.ip(), now);
             self.counters.guesses_failed += 1;
         }
@@ -279,7 +325,14 @@ impl Node {
             self.keyframes.link_down(link);
             self.presence_changed(now);
             self.pace.soon(now);
+            self.neighborhood.near.stir(now);
+            if let (CloseReason::Pruned, Some(peer)) = (reason, held.peer) {
+                self.neighborhood.near.refused(&peer, now);
+            }
         } else if held.dialed {
+            if let Some(peer) = held.peer.or(held.expect) {
+                self.neighborhood.near.refused(&peer, now);
+            }
             match reason {
                 CloseReason::Refused
                 | CloseReason::LockedOut

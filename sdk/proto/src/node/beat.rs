@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CloseReason, Farewell, Node, Output};
+use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
 use crate::id::LinkId;
 use crate::state::acks::Acked;
@@ -27,10 +27,6 @@ const SILENT_HEARTBEATS: u32 = 4;
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 /// Most entities in one message of adoption.
 const ADOPTIONS_PER_MESSAGE: usize = 500;
-/// Whoever takes longer from connection to membership is no member.
-const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
-/// Most dials at once.
-const DIALS_MAX: usize = 8;
 /// Most of a packet that acknowledgements may take; in a mesh too large for that they wait for a better coding.
 const ACKS_SHARE: usize = 3;
 
@@ -102,7 +98,7 @@ impl Node {
             }
         }
         self.pace.next_beat = now + BEAT;
-        self.close_dead_links(now);
+        self.tend_neighbors(now);
         let (heartbeat, silence) = self.signs_of_life();
         for peer in self.roster.silent(silence, now) {
             self.depart(peer, Farewell::Lost, now);
@@ -120,12 +116,15 @@ impl Node {
         self.look_for_ways(now);
         self.seal();
         self.tend_links(now);
-        if self.pace.presence_due {
+        if self.pace.presence_due && self.presence_is_due(now) {
             self.pace.presence_due = false;
-            self.tell_presence();
+            self.tell_presence(now);
+        }
+        self.pass_on_presence();
+        for (peer, message) in self.private.due(now) {
+            self.route(peer, &Frame::Message(message));
         }
         self.compare_holdings(now);
-        self.dial_due(now);
         self.report_world();
     }
 
@@ -210,24 +209,6 @@ impl Node {
         others.map(|peer| self.replicas.get(peer).map(|replica| replica.acked()).unwrap_or_default()).collect()
     }
 
-    fn close_dead_links(&mut self, now: Time) {
-        let silence = self.config.link_silence;
-        let dead: Vec<(LinkId, CloseReason)> = self
-            .overlay
-            .iter()
-            .filter_map(|(link, held)| {
-                if held.is_member() {
-                    (now.since(held.heard) >= silence).then_some((link, CloseReason::Silence))
-                } else {
-                    (now.since(held.opened) >= ADMISSION_DEADLINE).then_some((link, CloseReason::Deadline))
-                }
-            })
-            .collect();
-        for (link, reason) in dead {
-            self.close(link, reason, now);
-        }
-    }
-
     fn adopt_orphans(&mut self, now: Time) {
         if !self.world.has_orphans() {
             return;
@@ -260,52 +241,11 @@ impl Node {
         }
     }
 
-    fn tell_presence(&mut self) {
-        let Some(bytes) = self.presence().and_then(|presence| Frame::Presence(presence).encode()) else { return };
+    fn tell_presence(&mut self, now: Time) {
+        let Some(bytes) = self.presence(now).and_then(|presence| Frame::Presence(presence).encode()) else { return };
         let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
         for link in links {
             self.send_frame(link, bytes.clone());
-        }
-    }
-
-    /// Dials whom the overlay wants: members not yet linked, up to the goal, and addresses where somebody else may be.
-    fn dial_due(&mut self, now: Time) {
-        let neighbors = self.overlay.neighbors().count();
-        let mut dialing = self.overlay.iter().filter(|(_, link)| link.dialed && !link.is_member()).count();
-        let mut wanted = self.overlay.goal(self.roster.present().len()).saturating_sub(neighbors + dialing);
-        let mut dials = Vec::new();
-        let mut due = self.book.due(now);
-        // Those with room first: the full ones would have to turn a neighbor away.
-        due.sort_by_key(|(_, peer)| {
-            let free = peer.and_then(|peer| self.roster.get(&peer)).map_or(0, |member| member.presence.free);
-            free == 0
-        });
-        for (address, peer) in due {
-            if dialing >= DIALS_MAX {
-                break;
-            }
-            let member = peer.is_some_and(|peer| self.roster.present().contains(&peer));
-            let linked = peer.is_some_and(|peer| {
-                peer == self.me || self.overlay.iter().any(|(_, link)| link.peer == Some(peer) || link.expect == Some(peer))
-            });
-            let known_address = self.overlay.iter().any(|(_, link)| link.address == address);
-            if linked
-                || known_address
-                || (member && wanted == 0)
-                || dials.iter().any(|(_, other)| peer.is_some() && *other == peer)
-            {
-                continue;
-            }
-            if member {
-                wanted -= 1;
-            }
-            dialing += 1;
-            dials.push((address, peer));
-        }
-        for (address, expect) in dials {
-            self.book.trying(address, now);
-            let link = self.overlay.open(crate::overlay::Link::new(address, true, expect, now));
-            self.outputs.push_back(Output::Dial { link, address, expect });
         }
     }
 }

@@ -10,7 +10,6 @@ use super::admit::HOLDINGS_PER_FRAME;
 use super::{CloseReason, Event, Farewell, Node};
 use crate::id::{LinkId, PeerId, Tick};
 use crate::roster::News;
-use crate::state::acks;
 use crate::state::coder::{self, Assembler};
 use crate::state::replica::{Received, Replica};
 use crate::state::snapshot::{Record, Snapshot};
@@ -57,7 +56,7 @@ impl Keyframes {
 impl Node {
     pub(super) fn frame(&mut self, link: LinkId, bytes: &[u8], now: Time) {
         let Some(held) = self.overlay.get_mut(link) else { return };
-        held.heard = now;
+        held.hear(now);
         if !held.is_member() {
             return self.admission_frame(link, bytes, now);
         }
@@ -80,6 +79,7 @@ impl Node {
                 for referral in referrals.into_iter().take(REFERRALS_MAX) {
                     self.book.add(referral.address, Some(referral.peer), now);
                 }
+                self.neighborhood.look(now);
                 self.pace.soon(now);
             }
             Frame::Said { author, boot, repair, said } => {
@@ -119,6 +119,9 @@ impl Node {
             }
             Frame::WantKeyframe { origin, tick } => self.send_keyframe(link, origin, Some(tick)),
             Frame::Keyframe(keyframe) => self.hear_keyframe(link, keyframe, now),
+            Frame::Retire => self.hear_retire(link, now),
+            Frame::Stay => self.hear_stay(link, now),
+            Frame::Roster(known) => self.hear_known(link, known),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
@@ -233,7 +236,7 @@ impl Node {
     }
 
     pub(super) fn roster_hash(&self) -> u32 {
-        acks::roster_hash(self.roster.present().iter())
+        self.roster.hash()
     }
 
     // --- who is here ---------------------------------------------------------------------------------------------------
@@ -245,6 +248,10 @@ impl Node {
             return;
         };
         if peer == self.me || self.roster.knows_newer(&peer, claimed.boot, claimed.seq) {
+            let known = self.roster.get(&peer).map(|member| (member.presence.boot, member.presence.seq));
+            if known == Some((claimed.boot, claimed.seq)) {
+                self.roster.shown(&peer, link);
+            }
             return;
         }
         let Some(presence) = Presence::open(&signed, &self.mesh) else {
@@ -252,7 +259,8 @@ impl Node {
             return;
         };
         let former = self.roster.get(&peer).map(|member| member.presence.boot);
-        let news = self.roster.learn(peer, presence.clone(), signed.clone(), self.config.limits.members, now);
+        let news = self.roster.learn(peer, presence.clone(), signed, self.config.limits.members, now);
+        self.roster.shown(&peer, link);
         match news {
             News::Nothing => return,
             News::Restarted => {
@@ -270,19 +278,13 @@ impl Node {
                 if profile {
                     self.event(Event::PeerChanged { peer, profile: presence.profile() });
                 }
+                // With the next beat: by then most neighbors have it from elsewhere.
+                self.neighborhood.tell(peer);
             }
         }
         self.note_addresses(peer, &presence, now);
-        if let Some(bytes) = Frame::Presence(signed).encode() {
-            let others: Vec<LinkId> = self
-                .overlay
-                .neighbors()
-                .filter(|(other, neighbor)| *other != link && *neighbor != peer)
-                .map(|(other, _)| other)
-                .collect();
-            for other in others {
-                self.send_frame(other, bytes.clone());
-            }
+        if !matches!(news, News::Changed { .. }) {
+            self.show_presence(peer);
         }
     }
 
@@ -292,6 +294,7 @@ impl Node {
         self.broadcast.listen(slot, peer, presence.boot, presence.messages.max(hint));
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
         self.event(Event::PeerJoined { peer, profile: presence.profile() });
+        self.neighborhood.look(now);
         self.pace.soon(now);
     }
 
@@ -337,6 +340,7 @@ impl Node {
     fn forget_member(&mut self, peer: PeerId, now: Time) {
         self.replicas.remove(&peer);
         self.acks.forget(&peer);
+        self.neighborhood.near.forget(&peer);
         self.private.forget(&peer);
         self.keyframes.asked.remove(&peer);
         let (world, mut around) = self.world(now);

@@ -59,6 +59,15 @@ pub enum Input {
         /// Smoothed round-trip time.
         rtt: Duration,
     },
+    /// Somebody at `address` answered [`Output::Probe`]. Where nobody does, nothing need be said.
+    Probed {
+        /// Where.
+        address: SocketAddr,
+        /// How long question and answer took.
+        rtt: Duration,
+    },
+    /// Try all known addresses again now, whatever failed there before: the network came back, or a user asks for it.
+    Refresh,
     /// The game's tick has ended: apply these changes to the entities we own and flood the delta.
     Commit(Vec<Change>),
     /// Say something; see [`Node::send`](super::Node::send) for a call that tells whether it could be.
@@ -89,6 +98,11 @@ pub enum Output {
         address: SocketAddr,
         /// Whose key must be found there, where it is known.
         expect: Option<PeerId>,
+    },
+    /// Find out how far `address` is without connecting, and answer with [`Input::Probed`]. A member is there, as it says itself.
+    Probe {
+        /// Where.
+        address: SocketAddr,
     },
     /// Send a frame on the link's stream, reliable and in order.
     Frame {

@@ -27,6 +27,9 @@ impl Node {
             Taken::New(ready) => {
                 self.counters.messages_first += 1;
                 self.flood.first(slot, port, repair, now);
+                if let Some(link) = self.flood.port(port).map(|port| port.link) {
+                    self.note_first(link);
+                }
                 if self.roster.heard(&author, boot, now) {
                     self.member_returned(author, now);
                 }

@@ -12,9 +12,6 @@ use crate::wire::{Alias, DIGEST_MAX, Frame, Item, Marks, PULL_SPAN, Packet, Said
 
 /// A link that carried nothing for so long carries an empty parcel with the next beat.
 const KEEP_ALIVE: Duration = Duration::from_millis(25);
-/// A link on which nothing came for so long may be dead; where parcels come seldom, after a multiple of what is usual.
-const QUIET: Duration = Duration::from_millis(120);
-const QUIET_INTERVALS: u32 = 3;
 /// Every so manieth digest tells whole numbers, in case low bits were misunderstood.
 const WHOLE_EVERY: u32 = 20;
 /// So often the same digest is told, in case one is lost.
@@ -39,7 +36,7 @@ impl Node {
         if !held.is_member() {
             return;
         }
-        held.heard = now;
+        held.hear(now);
         let Some(port) = self.flood.port_of(link) else { return };
         let Ok((number, items)) = parcel::decode(bytes) else {
             self.counters.violations += 1;
@@ -116,6 +113,7 @@ impl Node {
         }
         self.flood.first(slot, port, false, now);
         self.counters.state_packets_first += 1;
+        self.note_first(link);
         if packet.proof.is_some() && packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
             self.counters.state_packets_forwarded += targets.len() as u64;
             let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
@@ -124,6 +122,13 @@ impl Node {
         if self.apply_state(link, peer, direct, &packet.payload, now).is_err() {
             self.counters.violations += 1;
             tracing::warn!(target: "peerflock::state", origin = ?peer, "state that does not decode");
+        }
+    }
+
+    /// Something came over a link that was not here before.
+    pub(super) fn note_first(&mut self, link: LinkId) {
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.note_first();
         }
     }
 
@@ -329,8 +334,8 @@ impl Node {
 
     /// A link that fell quiet may be dead: what came over it is asked for elsewhere at once. It costs some copies if it was not.
     fn notice_quiet(&mut self, port: PortId, now: Time) {
-        let Some(held) = self.flood.port_mut(port) else { return };
-        if !held.quiet && now.since(held.heard) >= QUIET.max(held.interval * QUIET_INTERVALS) {
+        let Some(held) = self.flood.port_mut(port).filter(|port| !port.quiet) else { return };
+        if self.overlay.get(held.link).is_some_and(|link| link.is_quiet(now)) {
             held.quiet = true;
             tracing::debug!(target: "peerflock::flood", link = ?held.link, peer = ?held.peer, "quiet");
             let requests = self.flood.go_around(port, now);

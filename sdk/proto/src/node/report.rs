@@ -40,6 +40,16 @@ pub struct LinkInfo {
     pub rtt: Option<Duration>,
 }
 
+/// A sign of who is in a mesh, for resolvers to publish: two members of one mesh that show different ones for long see different
+/// members. It proves nothing, and tells strangers no names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beacon {
+    /// A hash of the mesh and all its members.
+    pub hash: u64,
+    /// How many there are.
+    pub members: usize,
+}
+
 /// Counts since the start. Bytes are those handed to the links: what QUIC adds is the links' to count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -108,6 +118,22 @@ impl Node {
     /// The mesh's time at our time `now`.
     pub fn mesh_time(&self, now: Time) -> MeshTime {
         self.mesh_now(now)
+    }
+
+    /// A sign of who is here, for others to compare with theirs.
+    pub fn beacon(&self) -> Beacon {
+        let mut hash = blake3::Hasher::new_derive_key("peerflock 1 beacon");
+        hash.update(&self.mesh.0);
+        for peer in self.roster.present() {
+            hash.update(&peer.0);
+        }
+        let hash = hash.finalize().as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Beacon { hash, members: self.roster.present().len() }
+    }
+
+    /// How many are here, ourselves included.
+    pub fn member_count(&self) -> usize {
+        self.roster.present().len()
     }
 
     /// Everyone who is here, ourselves included, sorted by [`PeerId`].

@@ -150,17 +150,18 @@ impl Node {
     }
 
     /// What we say of ourselves, as of now.
-    pub(super) fn presence(&self) -> Option<Signed> {
+    pub(super) fn presence(&self, now: Time) -> Option<Signed> {
         let neighbors: Vec<PeerId> = self.overlay.neighbors().map(|(_, peer)| peer).collect();
-        let free = self.overlay.limits.max.saturating_sub(neighbors.len());
+        let (free, within) = (self.free_places(), self.welcome_within(now));
         let profile = self.config.profile.clone();
-        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, self.message_seq)
+        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, within, self.message_seq)
             .sign(&self.identity, &self.mesh)
     }
 
     /// What we say of ourselves changed: it is told with the next beat, so that several changes are told at once.
     pub(super) fn presence_changed(&mut self, now: Time) {
         self.presence_seq += 1;
+        self.neighborhood.look(now);
         self.pace.tell_presence(now);
     }
 

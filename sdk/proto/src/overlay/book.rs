@@ -43,11 +43,17 @@ impl Book {
         }
     }
 
-    /// Addresses due for a try, with who is said to be there; the least failed first.
-    pub(crate) fn due(&self, now: Time) -> Vec<(SocketAddr, Option<PeerId>)> {
-        let mut due: Vec<_> = self.contacts.iter().filter(|(_, contact)| contact.next_try <= now).collect();
-        due.sort_by_key(|(address, contact)| (contact.failures, **address));
-        due.into_iter().map(|(address, contact)| (*address, contact.peer)).collect()
+    /// Addresses due for a try, with who is said to be there and how often a try failed.
+    pub(crate) fn due(&self, now: Time) -> impl Iterator<Item = (SocketAddr, Option<PeerId>, u32)> {
+        let due = self.contacts.iter().filter(move |(_, contact)| contact.next_try <= now);
+        due.map(|(address, contact)| (*address, contact.peer, contact.failures))
+    }
+
+    /// Whatever failed before, all addresses are due.
+    pub(crate) fn retry_all(&mut self, now: Time) {
+        for contact in self.contacts.values_mut() {
+            *contact = Contact { failures: 0, next_try: now, ..*contact };
+        }
     }
 
     /// A dial is under way: no other until it ends.
@@ -98,20 +104,23 @@ mod tests {
         let mut now = Time(0);
         let mut waits = Vec::new();
         for _ in 0..10 {
-            assert_eq!(book.due(now), [(address, None)]);
+            assert_eq!(book.due(now).map(|(address, peer, _)| (address, peer)).collect::<Vec<_>>(), [(address, None)]);
             book.trying(address, now);
-            assert_eq!(book.due(now), []);
+            assert_eq!(book.due(now).count(), 0);
             book.failed(address, now);
             let started = now;
-            while book.due(now).is_empty() {
+            while book.due(now).next().is_none() {
                 now = now + Duration::from_millis(250);
             }
             waits.push(now.since(started).as_millis());
         }
         assert_eq!(waits[..4], [250, 500, 1_000, 2_000]);
         assert_eq!(waits[9], 15_000);
+        book.retry_all(now);
+        assert_eq!(book.due(now).count(), 1);
+        book.trying(address, now);
         book.reached(address, PeerId([1; 32]), now);
-        assert_eq!(book.due(now).len(), 1);
+        assert_eq!(book.due(now).count(), 1);
     }
 
     #[test]

@@ -1,12 +1,21 @@
-//! One link and how far it has come.
+//! One link: how far it has come, what it is worth, and whether it has fallen quiet.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::admission::{Accepter, Confirmed, Dialer};
-use crate::id::PeerId;
+use crate::id::{Boot, PeerId};
 use crate::time::Time;
+
+/// A link that was never silent for longer than this, and now is, may be dead.
+const QUIET: Duration = Duration::from_millis(120);
+/// Where it comes irregularly, a silence longer than usual by so many times the usual difference is suspicious.
+const SPREADS: u32 = 8;
+/// Taken for the usual silence of a link that is new.
+const USUAL: Duration = Duration::from_millis(400);
+/// Things that come within this belong to one burst: they say nothing of how often something comes.
+const BURST: Duration = Duration::from_millis(5);
 
 /// A connection to one other process.
 pub(crate) struct Link {
@@ -16,6 +25,8 @@ pub(crate) struct Link {
     pub(crate) expect: Option<PeerId>,
     /// Whose key was proved there.
     pub(crate) peer: Option<PeerId>,
+    /// In which of its lives; known once it is a member.
+    pub(crate) boot: Boot,
     /// What only the two ends of the connection know.
     pub(crate) exporter: [u8; 32],
     pub(crate) stage: Stage,
@@ -23,6 +34,23 @@ pub(crate) struct Link {
     /// When something last came from there.
     pub(crate) heard: Time,
     pub(crate) rtt: Option<Duration>,
+    /// The usual time from one burst to the next, and by how much that usually differs.
+    usual: Duration,
+    spread: Duration,
+    /// First copies that came over it, halved every second.
+    firsts: u32,
+    /// One end wants it to go.
+    pub(crate) retiring: Option<Retiring>,
+    /// The other end cannot do without it, until then at least.
+    pub(crate) needed_until: Time,
+}
+
+/// A link that is about to be given up: nothing new takes its way over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retiring {
+    /// When we close it; where the other end is to, when we no longer believe that it will.
+    pub(crate) until: Time,
+    pub(crate) ours: bool,
 }
 
 /// How far a link has come.
@@ -35,8 +63,12 @@ pub(crate) enum Stage {
     AwaitShare(Box<Dialer>),
     /// Accepted: SHARE was sent, CONFIRM is to come.
     AwaitConfirm(Box<Accepter>),
+    /// Dialed: our CONFIRM waits until a neighbor that is farther away has gone.
+    AwaitRoom { confirmed: Confirmed, tag: [u8; 32] },
     /// Dialed: CONFIRM was sent, WELCOME is to come.
     AwaitWelcome(Confirmed),
+    /// Accepted, the other end proved to be a member: our WELCOME waits until a neighbor that is farther away has gone.
+    Welcoming { tag: [u8; 32], its_links: usize },
     /// Both ends are members.
     Member,
 }
@@ -48,12 +80,54 @@ impl Link {
             dialed,
             expect,
             peer: None,
+            boot: Boot(0),
             exporter: [0; 32],
             stage: Stage::Connecting,
             opened: now,
             heard: now,
             rtt: None,
+            usual: USUAL,
+            spread: Duration::ZERO,
+            firsts: 0,
+            retiring: None,
+            needed_until: Time(0),
         }
+    }
+
+    /// Something came.
+    pub(crate) fn hear(&mut self, now: Time) {
+        let gap = now.since(self.heard);
+        self.heard = now;
+        if gap < BURST {
+            return;
+        }
+        // As TCP learns a round trip and its spread (RFC 6298, section 2).
+        self.spread = (self.spread * 7 + gap.abs_diff(self.usual)) / 8;
+        self.usual = (self.usual * 7 + gap) / 8;
+    }
+
+    /// Whether it is suspiciously long since something came: dead, perhaps, but not to be closed for that alone.
+    pub(crate) fn is_quiet(&self, now: Time) -> bool {
+        now.since(self.heard) >= QUIET.max(self.usual * 12 / 5).max(self.usual + self.spread * SPREADS)
+    }
+
+    /// A first copy of something came over it.
+    pub(crate) fn note_first(&mut self) {
+        self.firsts = self.firsts.saturating_add(1);
+    }
+
+    /// First copies count less as time passes.
+    pub(crate) fn age_firsts(&mut self) {
+        self.firsts /= 2;
+    }
+
+    pub(crate) fn firsts(&self) -> u32 {
+        self.firsts
+    }
+
+    /// Whether its admission waits until a neighbor has gone.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::AwaitRoom { .. } | Stage::Welcoming { .. })
     }
 
     pub(crate) fn is_member(&self) -> bool {
@@ -75,8 +149,43 @@ impl fmt::Debug for Stage {
             Self::AwaitHello => "AwaitHello",
             Self::AwaitShare(_) => "AwaitShare",
             Self::AwaitConfirm(_) => "AwaitConfirm",
+            Self::AwaitRoom { .. } => "AwaitRoom",
             Self::AwaitWelcome(_) => "AwaitWelcome",
+            Self::Welcoming { .. } => "Welcoming",
             Self::Member => "Member",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(interval: Duration, count: u32, lost: impl Fn(u32) -> bool) -> (Link, Time) {
+        let mut link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), true, None, Time(0));
+        let mut now = Time(0);
+        for number in 0..count {
+            now = now + interval;
+            if !lost(number) {
+                link.hear(now);
+                link.hear(now);
+            }
+        }
+        (link, now)
+    }
+
+    #[test]
+    fn a_busy_link_is_soon_found_quiet_and_an_idle_one_is_not() {
+        let ms = Duration::from_millis;
+        let (busy, now) = after(ms(16), 200, |_| false);
+        assert!(!busy.is_quiet(now + ms(119)) && busy.is_quiet(now + ms(120)));
+        let (lobby, now) = after(ms(250), 200, |_| false);
+        assert!(!lobby.is_quiet(now + ms(550)) && lobby.is_quiet(now + ms(610)));
+        // What members far away say comes as it comes.
+        let (relay, now) = after(ms(20), 2_000, |number| number * number % 7 != 1);
+        assert!(!relay.is_quiet(now + ms(300)) && relay.is_quiet(now + ms(900)));
+        // One in twenty is lost: no false alarm while two in a row are.
+        let (lossy, now) = after(ms(50), 2_000, |number| number % 20 == 7);
+        assert!(!lossy.is_quiet(now + ms(119)) && lossy.is_quiet(now + ms(200)));
     }
 }

@@ -1,6 +1,7 @@
 //! Frames: what members and strangers say on a link's stream.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -60,6 +61,28 @@ pub(crate) enum Frame {
     WantKeyframe { origin: PeerId, tick: Tick },
     /// An origin's whole world at one tick, a part of it.
     Keyframe(Keyframe),
+    /// I am about to close this link: take your ways elsewhere, as I do.
+    Retire,
+    /// Do not: I cannot do without it.
+    Stay,
+    /// The members that I know, and which of their presences: tell me those that you know better.
+    Roster(Vec<Known>),
+}
+
+/// How well a member is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// The first eight bytes of its key.
+    pub(crate) peer: u64,
+    pub(crate) boot: Boot,
+    pub(crate) seq: u32,
+}
+
+impl Known {
+    pub(crate) fn new(peer: &PeerId, boot: Boot, seq: u32) -> Self {
+        let start = peer.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self { peer: start, boot, seq }
+    }
 }
 
 /// The verdict over a dialer that proved the password, and what it needs to know as a member.
@@ -101,6 +124,8 @@ pub(crate) struct Presence {
     pub(crate) neighbors: Vec<PeerId>,
     /// Links it may still accept.
     pub(crate) free: u16,
+    /// Where there are none: who is nearer than this, in microseconds of round trip, is accepted all the same.
+    pub(crate) within: u32,
     /// Messages it has sent to everyone so far: who learns of it by this presence hears those after.
     pub(crate) messages: u64,
 }
@@ -113,13 +138,16 @@ impl Presence {
         addresses: &[SocketAddr],
         mut neighbors: Vec<PeerId>,
         free: usize,
+        within: Duration,
         messages: u64,
     ) -> Self {
         let Profile { name, data } = profile.cut();
         let addresses = addresses.iter().take(ADDRESSES_MAX).copied().collect();
         neighbors.truncate(NEIGHBORS_MAX);
         neighbors.sort_unstable();
-        Self { boot, seq, name, data, addresses, neighbors, free: u16::try_from(free).unwrap_or(u16::MAX), messages }
+        let free = u16::try_from(free).unwrap_or(u16::MAX);
+        let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+        Self { boot, seq, name, data, addresses, neighbors, free, within, messages }
     }
 
     /// The presence that `signed` holds, if its author signed it and it keeps the limits.
@@ -139,6 +167,11 @@ impl Presence {
 
     pub(crate) fn profile(&self) -> Profile {
         Profile { name: self.name.clone(), data: self.data.clone() }
+    }
+
+    /// Whether it has room for one at this round trip, as far as it said.
+    pub(crate) fn welcomes(&self, rtt: Duration) -> bool {
+        self.free > 0 || rtt.as_micros() <= u128::from(self.within)
     }
 
     pub(crate) fn is_linked_to(&self, peer: &PeerId) -> bool {
@@ -366,7 +399,7 @@ mod tests {
     #[test]
     fn a_presence_beyond_its_limits_is_refused() {
         let identity = Identity::from_seed([1; 32]);
-        let mut presence = Presence::new(Boot(1), 1, Profile::named("ann"), &[], vec![], 3, 0);
+        let mut presence = Presence::new(Boot(1), 1, Profile::named("ann"), &[], vec![], 3, Duration::ZERO, 0);
         assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_some());
         presence.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); ADDRESSES_MAX + 1];
         assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_none());
