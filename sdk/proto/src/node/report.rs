@@ -140,6 +140,11 @@ impl Node {
         members
     }
 
+    /// How many are here, ourselves included.
+    pub fn member_count(&self) -> usize {
+        self.roster.present().len()
+    }
+
     /// The links to admitted members.
     pub fn links(&self) -> Vec<LinkInfo> {
         let info =
