@@ -10,7 +10,7 @@ use crate::id::{PeerId, Signature};
 const KNOWN_MAX: usize = 65_536;
 
 thread_local! {
-    static KNOWN: RefCell<Known> = const { RefCell::new(Known { remembers: false, verdicts: BTreeMap::new(), order: VecDeque::new(), checks: SignatureChecks { asked: 0, made: 0 } }) };
+    static KNOWN: RefCell<Known> = const { RefCell::new(Known::NOTHING) };
 }
 
 #[derive(Debug)]
@@ -19,6 +19,15 @@ struct Known {
     verdicts: BTreeMap<[u8; 16], bool>,
     order: VecDeque<[u8; 16]>,
     checks: SignatureChecks,
+}
+
+impl Known {
+    const NOTHING: Self = Self {
+        remembers: false,
+        verdicts: BTreeMap::new(),
+        order: VecDeque::new(),
+        checks: SignatureChecks { asked: 0, made: 0 },
+    };
 }
 
 /// How many signatures the nodes of this thread asked to have checked, and how many were.
