@@ -16,9 +16,19 @@ thread_local! {
 #[derive(Debug)]
 struct Known {
     remembers: bool,
-    verdicts: BTreeMap<[u8; 16], bool>,
-    order: VecDeque<[u8; 16]>,
+    /// By the first half of the signature, which no two have in common by chance.
+    verdicts: BTreeMap<[u8; 32], Verdict>,
+    order: VecDeque<[u8; 32]>,
     checks: SignatureChecks,
+}
+
+/// What was checked, whole: comparing it is cheaper than any hash.
+#[derive(Debug)]
+struct Verdict {
+    peer: PeerId,
+    message: Box<[u8]>,
+    signature: Signature,
+    good: bool,
 }
 
 impl Known {
@@ -57,25 +67,32 @@ pub(crate) fn checked_once(peer: &PeerId, message: &[u8], signature: &Signature,
             known.checks.made += 1;
             return check();
         }
-        // Half of a hash: nobody attacks a simulation of their own.
-        let mut key = [0; 16];
-        key.copy_from_slice(
-            &blake3::Hasher::new().update(&peer.0).update(&signature.0).update(message).finalize().as_bytes()[..16],
-        );
-        if let Some(verdict) = known.verdicts.get(&key) {
-            return *verdict;
+        let mut key = [0; 32];
+        key.copy_from_slice(&signature.0[..32]);
+        let known_one = known.verdicts.get(&key);
+        if let Some(known) = known_one.filter(|known| known.is_of(peer, message, signature)) {
+            return known.good;
         }
+        let is_new = known_one.is_none();
         known.checks.made += 1;
-        let verdict = check();
-        known.verdicts.insert(key, verdict);
-        known.order.push_back(key);
+        let good = check();
+        known.verdicts.insert(key, Verdict { peer: *peer, message: message.into(), signature: *signature, good });
+        if is_new {
+            known.order.push_back(key);
+        }
         if known.order.len() > KNOWN_MAX
             && let Some(oldest) = known.order.pop_front()
         {
             known.verdicts.remove(&oldest);
         }
-        verdict
+        good
     })
+}
+
+impl Verdict {
+    fn is_of(&self, peer: &PeerId, message: &[u8], signature: &Signature) -> bool {
+        self.signature == *signature && self.peer == *peer && *self.message == *message
+    }
 }
 
 #[cfg(test)]
