@@ -38,14 +38,35 @@ impl CpuClock {
     }
 }
 
-/// What one check costs here: the mean of a few, each of another message, so that none is remembered.
+/// What one check costs here: the mean of a few, each of a message that was never checked before, so that none is remembered.
 fn signature_check() -> Option<Duration> {
     const CHECKS: u32 = 200;
     let identity = Identity::from_seed([9; 32]);
     let peer = identity.peer_id();
-    let signed: Vec<_> = (0..CHECKS).map(|number| (number.to_le_bytes(), identity.sign(&number.to_le_bytes()))).collect();
+    let first = signature_checks().asked;
+    let messages = (0..u64::from(CHECKS)).map(|number| (first + number).to_le_bytes());
+    let signed: Vec<_> = messages.map(|message| (message, identity.sign(&message))).collect();
     let before = cpu()?;
     let good = signed.iter().filter(|(message, signature)| peer.verifies(message, signature)).count();
     let spent = cpu()?.checked_sub(before)?;
     (good == signed.len()).then_some(spent / CHECKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use peerflock_proto::sim::remember_signatures;
+
+    use super::*;
+
+    #[test]
+    fn a_check_is_never_free() {
+        remember_signatures();
+        for _ in 0..3 {
+            let before = signature_checks();
+            let cost = signature_check();
+            let after = signature_checks();
+            assert!(cost.is_none_or(|cost| cost > Duration::from_micros(1)), "{cost:?}");
+            assert!(cost.is_none() || after.made - before.made == after.asked - before.asked);
+        }
+    }
 }
