@@ -4,23 +4,29 @@
 //! latency each, drawn once; datagrams are lost, doubled and jittered as the options say; frames arrive in order, later when
 //! something of theirs was lost, as on a QUIC stream.
 
+mod links;
+mod schedule;
 mod signatures;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
+use links::{Channel, Latencies, between, chance};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
-
+use schedule::{Agenda, Timers};
 pub(crate) use signatures::checked_once;
-pub use signatures::remember_signatures;
+pub use signatures::{SignatureChecks, remember_signatures, signature_checks};
+use trace::Trace;
 
 use crate::admission::MeshKey;
 use crate::config::Config;
 use crate::id::{Identity, LinkId, MeshId, PeerId};
 use crate::node::{Candidate, Event, Input, Node, Output};
-use crate::time::{Time, micros};
+use crate::time::Time;
 
 /// What the virtual network does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +39,8 @@ pub struct Options {
     pub jitter: Duration,
     /// Part of the datagrams that is lost, 0 to 1.
     pub loss: f64,
+    /// How many datagrams of one direction of a link are lost in a row, on average; up to 1: each by itself.
+    pub burst: f64,
     /// Part of the datagrams that arrives twice, 0 to 1.
     pub duplicates: f64,
 }
@@ -44,6 +52,7 @@ impl Default for Options {
             latency: (Duration::from_millis(10), Duration::from_millis(50)),
             jitter: Duration::ZERO,
             loss: 0.0,
+            burst: 1.0,
             duplicates: 0.0,
         }
     }
@@ -58,14 +67,12 @@ pub struct Sim {
     options: Options,
     now: Time,
     nodes: Vec<Host>,
-    wires: BTreeMap<(usize, LinkId), Wire>,
+    latencies: Latencies,
     cut: BTreeSet<(usize, usize)>,
-    queue: BTreeMap<(Time, u64), Arrival>,
-    /// When which living node wants to be woken: kept beside, so that a step does not ask them all.
-    timers: BTreeSet<(Time, usize)>,
-    next: u64,
+    arrivals: Agenda<Arrival>,
+    timers: Timers,
     rng: ChaCha8Rng,
-    trace: blake3::Hasher,
+    trace: Trace,
     /// Datagrams that arrived, and bytes of them.
     pub datagrams: u64,
     /// Frames that arrived.
@@ -78,8 +85,7 @@ struct Host {
     alive: bool,
     /// Does nothing until then, like a stopped process.
     paused_until: Time,
-    /// Its entry in the simulator's timers.
-    timer: Option<Time>,
+    wires: BTreeMap<LinkId, Wire>,
     events: Vec<(Time, Event)>,
 }
 
@@ -89,6 +95,7 @@ struct Wire {
     peer: usize,
     peer_link: LinkId,
     last_frame: Time,
+    channel: Channel,
 }
 
 #[derive(Debug)]
@@ -105,13 +112,12 @@ impl Sim {
             options,
             now: Time(1_000_000),
             nodes: Vec::new(),
-            wires: BTreeMap::new(),
+            latencies: Latencies::default(),
             cut: BTreeSet::new(),
-            queue: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            next: 0,
+            arrivals: Agenda::new(),
+            timers: Timers::new(),
             rng: ChaCha8Rng::seed_from_u64(options.seed),
-            trace: blake3::Hasher::new(),
+            trace: Trace::default(),
             datagrams: 0,
             frames: 0,
         }
@@ -126,8 +132,9 @@ impl Sim {
         self.rng.fill_bytes(&mut identity);
         self.rng.fill_bytes(&mut seed);
         let node = Node::new(config, Identity::from_seed(identity), key, seed, self.now);
-        self.nodes.push(Host { node, alive: true, paused_until: Time(0), timer: None, events: Vec::new() });
-        self.set_timer(index);
+        self.nodes.push(Host { node, alive: true, paused_until: Time(0), wires: BTreeMap::new(), events: Vec::new() });
+        self.latencies.add(index, &self.options);
+        self.schedule(index);
         index
     }
 
@@ -152,12 +159,11 @@ impl Sim {
         SocketAddr::from(([10, (index >> 16) as u8, (index >> 8) as u8, index as u8], 1))
     }
 
-    /// The node at that address; no node at all for an address that is none of ours.
-    fn index(address: SocketAddr) -> usize {
-        match address.ip() {
-            std::net::IpAddr::V4(ip) => ip.to_bits() as usize & 0x00ff_ffff,
-            std::net::IpAddr::V6(_) => usize::MAX,
-        }
+    /// The index of the node that is there.
+    fn index_at(&self, address: SocketAddr) -> Option<usize> {
+        let IpAddr::V4(ip) = address.ip() else { return None };
+        let index = (u32::from(ip) & 0x00ff_ffff) as usize;
+        (index < self.nodes.len() && Self::address(index) == address).then_some(index)
     }
 
     /// The time now.
@@ -214,13 +220,13 @@ impl Sim {
     /// A node stops, without a word.
     pub fn crash(&mut self, index: usize) {
         self.nodes[index].alive = false;
-        self.set_timer(index);
+        self.schedule(index);
     }
 
     /// A node does nothing for a while, then goes on: a process stopped and continued.
     pub fn pause(&mut self, index: usize, duration: Duration) {
         self.nodes[index].paused_until = self.now + duration;
-        self.set_timer(index);
+        self.schedule(index);
     }
 
     /// Nothing passes between these two nodes any more, in both directions.
@@ -237,21 +243,19 @@ impl Sim {
     pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
-            let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let timeout = self.timers.first().copied();
-            let next = arrival.into_iter().chain(timeout.map(|(at, _)| at)).min().filter(|at| *at <= end);
-            let Some(at) = next else { break };
+            let arrival = self.arrivals.next_at().unwrap_or(Time(u64::MAX));
+            // What arrives at the very moment of a timeout comes first.
+            let timeout = self.timers.first().filter(|(due, _)| *due < arrival);
+            let at = timeout.map_or(arrival, |(due, _)| due);
+            if at > end {
+                break;
+            }
             self.now = self.now.max(at);
-            match (arrival, timeout) {
-                (_, Some((due, index))) if due == at && arrival.is_none_or(|arrival| arrival > due) => {
-                    self.nodes[index].node.handle_timeout(self.now);
-                    self.drain(index);
-                }
-                _ => {
-                    if let Some((_, arrival)) = self.queue.pop_first() {
-                        self.arrive(arrival);
-                    }
-                }
+            if let Some((_, index)) = timeout {
+                self.nodes[index].node.handle_timeout(self.now);
+                self.drain(index);
+            } else if let Some(arrival) = self.arrivals.pop() {
+                self.arrive(arrival);
             }
         }
         self.now = end;
@@ -259,7 +263,7 @@ impl Sim {
 
     /// A hash of everything that was sent so far, when and to whom: the same seed, the same trace.
     pub fn trace(&self) -> [u8; 32] {
-        *self.trace.finalize().as_bytes()
+        self.trace.hash()
     }
 
     /// Whether all living nodes see the same world and the same members.
@@ -283,12 +287,15 @@ impl Sim {
                     let at = host.paused_until;
                     return self.later(at, Arrival::Input(index, input));
                 }
+                if let Input::LinkDown { link, .. } = &input {
+                    host.wires.remove(link);
+                }
                 host.node.handle(input, self.now);
                 self.drain(index);
             }
             Arrival::Question { from, to } => {
                 let answers = self.nodes.get(to).is_some_and(|host| host.alive && host.paused_until <= self.now);
-                if !answers || self.is_cut(from, to) || self.chance(self.options.loss) {
+                if !answers || self.is_cut(from, to) || chance(self.options.loss, &mut self.rng) {
                     return;
                 }
                 let latency = self.latency(from, to);
@@ -304,8 +311,10 @@ impl Sim {
                 let Some(peer_link) = accepted else {
                     return self.later(self.now + DIAL_TIMEOUT, Arrival::Input(from, Input::DialFailed { link }));
                 };
-                self.wires.insert((from, link), Wire { peer: to, peer_link, last_frame: self.now });
-                self.wires.insert((to, peer_link), Wire { peer: from, peer_link: link, last_frame: self.now });
+                self.schedule(to);
+                let wire = |peer, peer_link| Wire { peer, peer_link, last_frame: self.now, channel: Channel::default() };
+                self.nodes[from].wires.insert(link, wire(to, peer_link));
+                self.nodes[to].wires.insert(peer_link, wire(from, link));
                 let mut exporter = [0; 32];
                 self.rng.fill_bytes(&mut exporter);
                 for (index, link, peer, wait) in [(from, link, to, rtt / 2), (to, peer_link, from, rtt)] {
@@ -317,39 +326,28 @@ impl Sim {
         }
     }
 
+    /// Does what a node asks for, and notes when it wants to be woken.
     fn drain(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].node.poll_output() {
             match output {
                 Output::Dial { link, address, .. } => {
-                    let to = Self::index(address);
+                    let to = self.index_at(address).unwrap_or(usize::MAX);
                     let at = self.now + self.latency(index, to);
                     self.later(at, Arrival::Connect { from: index, link, to });
                 }
                 Output::Probe { address } => {
-                    if !self.chance(self.options.loss) {
-                        let to = Self::index(address);
+                    if let Some(to) = self.index_at(address)
+                        && !chance(self.options.loss, &mut self.rng)
+                    {
                         let at = self.now + self.latency(index, to);
                         self.later(at, Arrival::Question { from: index, to });
                     }
                 }
                 Output::Frame { link, bytes } => self.send_in_order(index, link, |link| Input::Frame { link, bytes }),
-                Output::Datagram { link, bytes } => {
-                    self.record(index, &bytes);
-                    let Some(wire) = self.wires.get(&(index, link)).copied() else { continue };
-                    let copies = if self.chance(self.options.duplicates) { 2 } else { 1 };
-                    for _ in 0..copies {
-                        if self.chance(self.options.loss) || self.is_cut(index, wire.peer) {
-                            continue;
-                        }
-                        self.datagrams += 1;
-                        let jitter = self.draw(Duration::ZERO, self.options.jitter);
-                        let at = self.now + self.latency(index, wire.peer) + jitter;
-                        self.later(at, Arrival::Input(wire.peer, Input::Datagram { link: wire.peer_link, bytes: bytes.clone() }));
-                    }
-                }
+                Output::Datagram { link, bytes } => self.send_datagram(index, link, bytes),
                 Output::Close { link, reason } => {
                     self.send_in_order(index, link, |link| Input::LinkDown { link, reason });
-                    self.wires.remove(&(index, link));
+                    self.nodes[index].wires.remove(&link);
                 }
                 Output::Admitted { .. } => {}
                 Output::Event(event) => {
@@ -358,79 +356,65 @@ impl Sim {
                 }
             }
         }
-        self.set_timer(index);
+        self.schedule(index);
     }
 
-    fn set_timer(&mut self, index: usize) {
-        let host = &mut self.nodes[index];
-        let due = host.node.poll_timeout().filter(|_| host.alive).map(|due| due.max(host.paused_until));
-        if host.timer == due {
-            return;
+    fn schedule(&mut self, index: usize) {
+        let host = &self.nodes[index];
+        let due = if host.alive { host.node.poll_timeout() } else { None };
+        self.timers.set(index, due.map(|due| due.max(host.paused_until)));
+    }
+
+    fn send_datagram(&mut self, index: usize, link: LinkId, bytes: Bytes) {
+        self.trace.record(self.now, index, &bytes);
+        let Some(wire) = self.nodes[index].wires.get(&link).copied() else { return };
+        let copies = if chance(self.options.duplicates, &mut self.rng) { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.is_lost(index, link) || self.is_cut(index, wire.peer) {
+                continue;
+            }
+            self.datagrams += 1;
+            let jitter = between(Duration::ZERO, self.options.jitter, self.rng.next_u32());
+            let at = self.now + self.latency(index, wire.peer) + jitter;
+            self.later(at, Arrival::Input(wire.peer, Input::Datagram { link: wire.peer_link, bytes: bytes.clone() }));
         }
-        if let Some(former) = std::mem::replace(&mut host.timer, due) {
-            self.timers.remove(&(former, index));
-        }
-        self.timers.extend(due.map(|due| (due, index)));
     }
 
     fn send_in_order(&mut self, index: usize, link: LinkId, input: impl FnOnce(LinkId) -> Input) {
-        let Some(wire) = self.wires.get(&(index, link)).copied() else { return };
+        let Some(wire) = self.nodes[index].wires.get(&link).copied() else { return };
         if self.is_cut(index, wire.peer) {
             // The connection is lost with what was on it; both ends will notice by silence.
             return;
         }
         self.frames += 1;
         let latency = self.latency(index, wire.peer);
-        let repaired = if self.chance(self.options.loss) { latency * 2 } else { Duration::ZERO };
+        let repaired = if self.is_lost(index, link) { latency * 2 } else { Duration::ZERO };
         let at = (self.now + latency + repaired).max(wire.last_frame);
-        if let Some(wire) = self.wires.get_mut(&(index, link)) {
+        if let Some(wire) = self.nodes[index].wires.get_mut(&link) {
             wire.last_frame = at;
         }
         let input = input(wire.peer_link);
         if let Input::Frame { bytes, .. } = &input {
-            self.record(index, bytes);
+            self.trace.record(self.now, index, bytes);
         }
         self.later(at, Arrival::Input(wire.peer, input));
     }
 
-    fn record(&mut self, index: usize, bytes: &[u8]) {
-        self.trace.update(&self.now.0.to_le_bytes()).update(&(index as u64).to_le_bytes()).update(bytes);
+    fn is_lost(&mut self, index: usize, link: LinkId) -> bool {
+        let Some(wire) = self.nodes[index].wires.get_mut(&link) else { return false };
+        wire.channel.loses(&self.options, &mut self.rng)
     }
 
     fn later(&mut self, at: Time, arrival: Arrival) {
-        self.next += 1;
-        self.queue.insert((at, self.next), arrival);
+        self.arrivals.push(at, arrival);
     }
 
     fn is_cut(&self, one: usize, other: usize) -> bool {
-        self.cut.contains(&(one.min(other), one.max(other)))
+        !self.cut.is_empty() && self.cut.contains(&(one.min(other), one.max(other)))
     }
 
     /// The one-way latency between two nodes: from the seed and the two indices alone, so that the order of calls does not matter.
     pub fn latency(&self, one: usize, other: usize) -> Duration {
-        let pair = ((one.min(other) as u64) << 32) | one.max(other) as u64;
-        between(self.options.latency.0, self.options.latency.1, (scramble(self.options.seed ^ scramble(pair)) >> 32) as u32)
+        self.latencies.get(one, other, &self.options)
     }
-
-    fn draw(&mut self, least: Duration, most: Duration) -> Duration {
-        let drawn = self.rng.next_u32();
-        between(least, most, drawn)
-    }
-
-    fn chance(&mut self, part: f64) -> bool {
-        part > 0.0 && f64::from(self.rng.next_u32()) < part * f64::from(u32::MAX)
-    }
-}
-
-/// The last step of `SplitMix64` (Steele et al., 2014).
-fn scramble(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn between(least: Duration, most: Duration, drawn: u32) -> Duration {
-    let span = micros(most).saturating_sub(micros(least));
-    Duration::from_micros(micros(least) + (u128::from(span) * u128::from(drawn) / u128::from(u32::MAX)) as u64)
 }

@@ -1,9 +1,14 @@
 //! The experiments, one file each, and how they fail.
 
+pub(crate) mod churn;
+pub(crate) mod crash;
 pub(crate) mod flood;
 pub(crate) mod game;
+pub(crate) mod islands;
+mod sweep;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Why an experiment has no figures. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +25,10 @@ pub(crate) enum Failure {
     Parse { path: PathBuf, source: serde_json::Error },
     #[error("{0}; nothing was measured, try again or with other options")]
     Unmet(String),
+}
+
+/// Runs a program to its end.
+fn finish(command: &mut Command, program: &str) -> Result<(), Failure> {
+    let status = command.status().map_err(|source| Failure::Start { program: program.into(), source })?;
+    if status.success() { Ok(()) } else { Err(Failure::Ended { program: program.into(), status }) }
 }

@@ -5,13 +5,18 @@
 //! machines differ, and are noisy.
 
 mod experiment;
+mod graph;
 mod report;
+mod scene;
+mod stats;
+mod svg;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{Failure, flood, game};
+use crate::experiment::{Failure, churn, crash, flood, game, islands};
 use crate::report::Report;
 
 /// Measures what Peerflock claims.
@@ -28,6 +33,12 @@ enum Experiment {
     Game(game::Options),
     /// The protocol alone in virtual time, everybody sending: copies, bytes and latency of each delivery.
     Flood(flood::Options),
+    /// Many peers die at once without a word: who still hears whom, and how soon all is as before.
+    Crash(crash::Options),
+    /// Two contented meshes and one address: how soon they are one.
+    Islands(islands::Options),
+    /// Peers come and go while everybody talks: what those who stay miss.
+    Churn(churn::Options),
 }
 
 fn main() -> ExitCode {
@@ -37,7 +48,18 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Experiment::Game(options)) => game::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Flood(options)) => flood::run(&options).and_then(|report| finish(report, options.json.as_deref())),
+        Some(Experiment::Flood(options)) => {
+            flood::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
+        }
+        Some(Experiment::Crash(options)) => {
+            crash::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
+        }
+        Some(Experiment::Islands(options)) => {
+            islands::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
+        }
+        Some(Experiment::Churn(options)) => {
+            churn::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,9 +81,15 @@ fn finish(report: Report, json: Option<&std::path::Path>) -> Result<(), Failure>
 const LIST: &str = "\
 Experiments, and what each proves:
 
-  cargo lab game    a real game runs over real QUIC links between real processes: all end with one world, and this is what it
-                    costs in bytes and CPU, and how old the state is that players see
-  cargo lab flood   when everybody sends on a beat, each hears each once: copies, bytes per byte of payload, latency against
-                    the shortest path, in virtual time on links of 10 to 50 ms
+  cargo lab game     a real game runs over real QUIC links between real processes: all end with one world, and this is what it
+                     costs in bytes and CPU, and how old the state is that players see
+  cargo lab flood    when everybody sends on a beat, each hears each once, by about the shortest way: copies, bytes per byte
+                     of payload, latency against the shortest path, with loss alone or in bursts; with --sweep and --svg: a
+                     peer's cost grows no faster than what it must receive
+  cargo lab crash    when most peers die at once without a word, what a survivor says at that moment still reaches the others,
+                     and within a second or so all hear all again, as one mesh
+  cargo lab islands  two meshes that are each content become one when one learns one address of the other
+  cargo lab churn    while peers come, leave and die, those who stay miss no message, and get none twice or out of order
 
+All but the game run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
 Each takes --help, and --json FILE for its figures.";

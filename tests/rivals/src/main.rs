@@ -16,7 +16,7 @@ use crate::report::Report;
 
 /// Measures other people's stacks on the scenes that Peerflock is measured on.
 #[derive(Debug, Parser)]
-#[command(name = "cargo rivals", version, after_help = "Example: cargo rivals flood --peers 16 --loss 0.05 --json flood.json")]
+#[command(name = "cargo rivals", version, after_help = "Example: cargo rivals flood --peers 16,64 --loss 0.05 --json flood.json")]
 struct Cli {
     #[command(subcommand)]
     scene: Option<Scene>,
@@ -67,6 +67,7 @@ Scenes, and what each compares:
 
   cargo rivals flood    Peerflock and iroh-gossip 0.101 (HyParView and Plumtree), the protocols alone in virtual time: every
                         peer sends one message to all in every round of 50 ms, over the same links of 10 to 50 ms. Copies,
-                        bytes per byte of payload, latency of each delivery against the shortest path
+                        bytes per byte of payload, latency of each delivery against the shortest path, for one or
+                        several sizes of the mesh
 
 Each takes --help, and --json FILE for its figures.";

@@ -20,6 +20,8 @@ pub(crate) struct Report {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Column {
     pub(crate) stack: &'static str,
+    /// How many of them there were.
+    pub(crate) peers: usize,
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
 
@@ -30,7 +32,9 @@ impl Report {
             self.columns.first().into_iter().flat_map(|column| &column.figures).map(|(name, _)| *name).collect();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
         let heads: String = self.columns.iter().map(|column| format!("  {:>18}", column.stack)).collect();
-        let mut table = format!("{} {}, seed {}\n  {:width$}{heads}\n", self.scene, self.options, self.seed, "");
+        let sizes: String = self.columns.iter().map(|column| format!("  {:>18}", format!("{} peers", column.peers))).collect();
+        let mut table =
+            format!("{} {}, seed {}\n  {:width$}{heads}\n  {:width$}{sizes}\n", self.scene, self.options, self.seed, "", "");
         for (row, name) in names.iter().enumerate() {
             let values = self.columns.iter().filter_map(|column| column.figures.get(row));
             let values: String = values.map(|(_, value)| format!("  {value:>18.4}")).collect();
@@ -45,10 +49,16 @@ impl Report {
         object.insert("experiment".into(), self.scene.into());
         object.insert("options".into(), self.options.clone());
         object.insert("seed".into(), self.seed.into());
+        // One mesh of each stack: its figures. Several: the figures of each under its number of peers.
+        let single = self.columns.iter().all(|column| column.peers == self.columns[0].peers);
         for column in &self.columns {
             let figures: Map<String, Value> =
                 column.figures.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-            object.insert(column.stack.into(), figures.into());
+            if single {
+                object.insert(column.stack.into(), figures.into());
+            } else if let Some(sizes) = object.entry(column.stack).or_insert_with(|| Map::new().into()).as_object_mut() {
+                sizes.insert(column.peers.to_string(), figures.into());
+            }
         }
         object.insert("notes".into(), self.notes.clone().into());
         format!("{:#}\n", Value::Object(object))

@@ -1,157 +1,190 @@
 //! When everybody sends on a beat: how often is each payload received, what does it cost, how late is it?
 //!
-//! The protocol alone, in virtual time, on links of 10 to 50 ms one way. Every peer sends one message to all in every round of 50 ms, as in
-//! the measurements of other gossip protocols, so that copies, bytes and latency can be laid side by side.
+//! The protocol alone, in virtual time, on links of 10 to 50 ms one way, as its users run it. Every peer sends one message to all in every
+//! round of 50 ms, as in the measurements of other gossip protocols, so that copies, bytes and latency can be laid side by side.
+//!
+//! Three stretches of rounds follow each other without a gap: the first is not measured; of the second the bytes, copies and CPU time
+//! are counted, and each message is followed to whenever it arrives; the third keeps the beat, so that what was lost at the end of the second is
+//! repaired as it would be in a game.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
-use peerflock_proto::sim::{self, Sim};
-use peerflock_proto::{Config, Counters, Event, NeighborLimits, PeerId, Target, Time, Topic};
+use peerflock_proto::sim::Sim;
 use serde_json::json;
 
-use super::Failure;
+use super::{Failure, sweep};
+use crate::graph;
 use crate::report::Report;
+use crate::scene::{Ledger, Network};
+use crate::stats::{Figure, Latencies, part};
+use crate::usage::{self, CpuClock};
 
-const ROUND: Duration = Duration::from_millis(50);
-const TOPIC: Topic = Topic(Topic::RESERVED);
+/// The SDK writes the length of each frame before it, as a `u32`.
+const FRAME_PREFIX_BYTES: u64 = 4;
+/// Rounds after those that are measured.
+const ROUNDS_AFTER: u32 = 10;
+/// Silence after that, in which what is still missing may come.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+/// Up to so many peers a run takes seconds, and more rounds are measured.
+const FEW: usize = 256;
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Peers in the mesh.
-    #[arg(long, default_value_t = 16)]
-    peers: usize,
-    /// Most neighbors of each.
-    #[arg(long, default_value_t = 7)]
-    max_neighbors: usize,
-    /// Part of the datagrams that is lost, 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
-    loss: f64,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1_000))]
+    peers: u16,
     /// Payload of each message, in bytes.
-    #[arg(long, default_value_t = 200)]
-    payload: usize,
-    /// Rounds that are measured, after as many that are not.
-    #[arg(long, default_value_t = 40)]
-    rounds: u32,
-    /// Everything random follows from it.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<std::path::PathBuf>,
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(8..))]
+    pub(super) payload: u16,
+    /// Rounds that are measured. By default 40, or 10 of more than 256 peers.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rounds: Option<u32>,
+    /// Rounds before those, not measured. By default 40, or 20 of more than 256 peers.
+    #[arg(long)]
+    pub(super) warmup: Option<u32>,
+    /// Measure each of these numbers of peers instead, each in a process of its own.
+    #[arg(long, value_name = "PEERS,...", value_delimiter = ',', conflicts_with = "peers")]
+    pub(super) sweep: Vec<u16>,
+    /// Draw the sweep into this file.
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    pub(super) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let network = sim::Options { seed: options.seed, loss: options.loss, ..sim::Options::default() };
-    // Heartbeats are state, and state is not what is measured here: few of them, and patience to match.
-    let slow = Duration::from_secs(3_600);
-    let config = Config {
-        neighbors: NeighborLimits::with_max(options.max_neighbors),
-        heartbeat: Duration::from_secs(1),
-        link_silence: slow,
-        member_silence: slow,
-        ..Config::default()
-    };
-    let mut sim = Sim::mesh(network, options.peers, &config, Duration::from_secs(60));
-    if (0..options.peers).any(|index| sim.node(index).members(sim.now()).len() != options.peers) {
-        return Err(Failure::Unmet("the peers did not all meet within 60 virtual seconds".into()));
+    if !options.sweep.is_empty() {
+        return sweep::run(options);
     }
-    rounds(&mut sim, options, 0);
-    let before = totals(&sim);
-    (0..options.peers).for_each(|index| drop(sim.take_events(index)));
-    let sent = rounds(&mut sim, options, 1);
-    sim.run(Duration::from_secs(2));
-    let after = totals(&sim);
-
-    let mut latencies = Vec::new();
-    for index in 0..options.peers {
-        for (at, event) in sim.take_events(index) {
-            if let Event::Message { from, payload, .. } = event
-                && let Some(sent) = sent.get(&(from, payload.slice(..8)))
-            {
-                latencies.push(at.since(*sent));
-            }
-        }
-    }
-    latencies.sort_unstable();
-    let expected = sent.len() * (options.peers - 1);
-    let within =
-        |limit: u64| part(latencies.iter().filter(|latency| **latency <= Duration::from_millis(limit)).count(), expected);
-    let millis = |latency: Duration| latency.as_secs_f64() * 1_000.0;
-    let mean = millis(latencies.iter().sum::<Duration>()) / latencies.len().max(1) as f64;
-    let shortest = shortest_path_mean_ms(&sim);
-    let bytes = (after.frame_bytes_sent + after.datagram_bytes_sent) - (before.frame_bytes_sent + before.datagram_bytes_sent);
-
-    let settings = json!({
-        "peers": options.peers, "max_neighbors": options.max_neighbors, "loss": options.loss, "payload": options.payload,
-        "rounds": options.rounds,
-    });
-    let mut report = Report::new("flood", settings, Some(options.seed));
-    report.field("rmr", part((after.messages_duplicate - before.messages_duplicate) as usize, latencies.len()));
-    report.field("bytes_per_payload_byte", bytes as f64 / (latencies.len().max(1) * options.payload) as f64);
-    report.field("mean_ms", mean);
-    report.field("p99_ms", latencies.get(latencies.len() * 99 / 100).copied().map_or(0.0, millis));
-    report.field("shortest_path_mean_ms", shortest);
-    report.field("mean_over_shortest", mean / shortest);
-    report.field("delivered", part(latencies.len(), expected));
-    report.field("within_100ms", within(100));
-    report.field("within_150ms", within(150));
-    report.field("within_1s", within(1_000));
-    Ok(report)
+    let peers = usize::from(options.peers);
+    let rounds = options.rounds.unwrap_or(if peers > FEW { 10 } else { 40 });
+    let warmup = options.warmup.unwrap_or(if peers > FEW { 20 } else { 40 });
+    let settings = json!({ "peers": peers, "payload": options.payload, "rounds": rounds, "warmup": warmup });
+    // Once: later seeds live in what the first left behind.
+    let memory = usage::memory_kib();
+    options.network.each_seed("flood", settings, |seed| {
+        let sim = options.network.mesh(seed, peers)?;
+        measure(sim, usize::from(options.payload), warmup, rounds, memory)
+    })
 }
 
-/// Lets everybody speak in every round, each at its own phase; when each message was sent, by its first eight bytes.
-fn rounds(sim: &mut Sim, options: &Options, part: u32) -> BTreeMap<(PeerId, Bytes), Time> {
-    let mut sent = BTreeMap::new();
-    let phase = ROUND / options.peers as u32;
-    for round in 0..options.rounds {
-        for index in 0..options.peers {
-            let mut payload = vec![0; options.payload.max(8)];
-            payload[..4].copy_from_slice(&part.to_le_bytes());
-            payload[4..8].copy_from_slice(&round.to_le_bytes());
-            let payload = Bytes::from(payload);
-            sent.insert((sim.peer(index), payload.slice(..8)), sim.now());
-            // All have met, so somebody is there to hear it.
-            let _ = sim.with(index, |node, now| node.send(Target::All, TOPIC, payload, now));
-            sim.run(phase);
-        }
-    }
-    sent
-}
-
-fn totals(sim: &Sim) -> Counters {
-    let mut totals = Counters::default();
-    for index in 0..sim.len() {
-        let counters = sim.node(index).counters();
-        totals.frame_bytes_sent += counters.frame_bytes_sent;
-        totals.datagram_bytes_sent += counters.datagram_bytes_sent;
-        totals.messages_duplicate += counters.messages_duplicate;
-    }
-    totals
-}
-
-/// The mean over all pairs of the shortest way between them, were everybody linked to everybody (Floyd and Warshall).
-fn shortest_path_mean_ms(sim: &Sim) -> f64 {
+fn measure(mut sim: Sim, payload: usize, warmup: u32, rounds: u32, memory_before: Option<f64>) -> Result<Vec<Figure>, Failure> {
     let peers = sim.len();
-    let mut ways: Vec<Vec<f64>> = (0..peers)
-        .map(|one| {
-            (0..peers).map(|other| if one == other { 0.0 } else { sim.latency(one, other).as_secs_f64() * 1_000.0 }).collect()
-        })
-        .collect();
-    for via in 0..peers {
-        let from_via = ways[via].clone();
-        for way in &mut ways {
-            let to_via = way[via];
-            for (length, rest) in way.iter_mut().zip(&from_via) {
-                *length = length.min(to_via + rest);
+    let all: Vec<usize> = (0..peers).collect();
+    let mut ledger = Ledger::default();
+    let measured = warmup as usize..(warmup + rounds) as usize;
+    let mut latencies = Latencies::default();
+    let (mut doubled, mut deliveries) = (0_u64, 0_u64);
+    let (mut before, mut after) = (Totals::default(), Totals::default());
+    let (mut clock, mut cpu, mut memory) = (None, None, None);
+    for round in 0..warmup + rounds + ROUNDS_AFTER {
+        if round == warmup {
+            (before, clock, deliveries) = (totals(&sim), Some(CpuClock::start()), 0);
+        }
+        ledger.round(&mut sim, &all, payload, |hearing| {
+            deliveries += u64::from(round < warmup + rounds);
+            doubled += u64::from(hearing.again);
+            if measured.contains(&hearing.number) && !hearing.again {
+                latencies.add(hearing.latency);
             }
+        })?;
+        if round + 1 == warmup + rounds {
+            after = totals(&sim);
+            cpu = clock.as_ref().and_then(CpuClock::spent);
+            memory = usage::memory_kib();
         }
     }
-    ways.iter().flatten().sum::<f64>() / (peers * (peers - 1)).max(1) as f64
+    sim.run(LAST_CHANCE);
+    ledger.collect(&mut sim, |hearing| {
+        doubled += u64::from(hearing.again);
+        if measured.contains(&hearing.number) && !hearing.again {
+            latencies.add(hearing.latency);
+        }
+    });
+
+    let expected = u64::from(rounds) * (peers * (peers - 1)) as u64;
+    let within = |limit| part(latencies.within(Duration::from_millis(limit)), expected);
+    let bytes = (after.bytes - before.bytes) as f64;
+    let shortest = graph::shortest_path_mean_ms(&sim);
+    let overlay = graph::overlay_path_mean_ms(&sim, &graph::links(&sim));
+    let mean = latencies.mean_ms();
+    Ok(vec![
+        Figure::less("rmr", part(after.duplicates - before.duplicates, deliveries)),
+        Figure::less("bytes_per_payload_byte", bytes / (deliveries.max(1) as f64 * payload as f64)),
+        Figure::less("mean_ms", mean),
+        Figure::less("p99_ms", latencies.percentile_ms(0.99)),
+        Figure::less("shortest_path_mean_ms", shortest),
+        Figure::less("mean_over_shortest", mean / shortest),
+        Figure::soon("overlay_path_mean_ms", overlay),
+        Figure::more("delivered", part(latencies.count(), expected)),
+        Figure::more("within_100ms", within(100)),
+        Figure::more("within_150ms", within(150)),
+        Figure::more("within_1s", within(1_000)),
+        Figure::less("doubled", doubled as f64),
+        Figure::soon("cpu_us_per_delivery", cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries.max(1) as f64)),
+        Figure::soon("memory_kib_per_peer", memory.zip(memory_before).map(|(after, before)| (after - before) / peers as f64)),
+    ])
 }
 
-fn part(count: usize, of: usize) -> f64 {
-    count as f64 / of.max(1) as f64
+/// Since the beginning, of all peers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    /// Everything above UDP: all that was given to the links, with what the SDK puts before each frame.
+    bytes: u64,
+    /// Messages that a peer received and had already.
+    duplicates: u64,
+}
+
+fn totals(sim: &Sim) -> Totals {
+    (0..sim.len()).map(|index| sim.node(index).counters()).fold(Totals::default(), |totals, counters| Totals {
+        bytes: totals.bytes
+            + counters.datagram_bytes_sent
+            + counters.frame_bytes_sent
+            + FRAME_PREFIX_BYTES * counters.frames_sent,
+        duplicates: totals.duplicates + counters.messages_duplicate,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(loss: f64, burst: f64) -> Vec<Figure> {
+        let network = Network { max_neighbors: 7, loss, burst, seed: 3, seeds: 1, settle: 2, json: None };
+        measure(network.mesh(3, 12).unwrap(), 64, 5, 10, None).unwrap()
+    }
+
+    fn value(figures: &[Figure], name: &str) -> f64 {
+        figures.iter().find(|figure| figure.name == name).unwrap().value.unwrap()
+    }
+
+    #[test]
+    fn nothing_is_free_and_nothing_faster_than_its_way() {
+        let found = figures(0.0, 1.0);
+        assert_eq!((value(&found, "delivered"), value(&found, "doubled")), (1.0, 0.0));
+        assert!(value(&found, "bytes_per_payload_byte") > 1.0);
+        assert!(value(&found, "overlay_path_mean_ms") >= value(&found, "shortest_path_mean_ms"));
+        assert!(value(&found, "mean_ms") >= value(&found, "shortest_path_mean_ms"));
+    }
+
+    #[test]
+    fn loss_makes_late_but_loses_no_message() {
+        let (clean, lossy, bursts) = (figures(0.0, 1.0), figures(0.2, 1.0), figures(0.2, 10.0));
+        for worse in [lossy, bursts] {
+            assert_eq!((value(&worse, "delivered"), value(&worse, "doubled")), (1.0, 0.0));
+            assert!(value(&worse, "mean_ms") > value(&clean, "mean_ms"));
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_figures() {
+        // Without what the machine tells: CPU time and memory.
+        let counted = |mut figures: Vec<Figure>| {
+            figures.retain(|figure| !figure.name.starts_with("cpu") && !figure.name.starts_with("memory"));
+            figures
+        };
+        assert_eq!(counted(figures(0.1, 6.0)), counted(figures(0.1, 6.0)));
+    }
 }

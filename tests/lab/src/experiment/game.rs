@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, finish};
 use crate::report::Report;
 
 #[derive(Args, Debug)]
@@ -54,11 +54,6 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.field("cpu_ms_per_peer_per_second", cpu * 1_000.0 / (options.peers as f64 * options.seconds as f64));
     }
     Ok(report)
-}
-
-fn finish(command: &mut Command, program: &str) -> Result<(), Failure> {
-    let status = command.status().map_err(|source| Failure::Start { program: program.into(), source })?;
-    if status.success() { Ok(()) } else { Err(Failure::Ended { program: program.into(), status }) }
 }
 
 /// CPU time of all child processes that ended so far, where the system tells: fields 16 and 17 of `/proc/self/stat` (proc(5)), in

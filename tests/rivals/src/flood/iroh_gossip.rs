@@ -31,7 +31,7 @@ const PREFIX_BYTES: usize = 4;
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// After the last has joined, before anything is sent.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// A swarm of peers and what is on its way between them.
 #[derive(Debug)]
@@ -58,16 +58,16 @@ pub(super) struct IrohGossip {
 
 impl IrohGossip {
     /// A swarm that all have joined.
-    pub(super) fn joined(options: &Options) -> Self {
+    pub(super) fn joined(options: &Options, peers: usize) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(options.seed);
-        let peers = (0..options.peers())
+        let states = (0..peers)
             .map(|index| {
                 let rng = ChaCha12Rng::from_rng(&mut rng);
                 State::new(identity(index), PeerData::default(), Config::default(), rng)
             })
             .collect();
         let mut swarm = Self {
-            peers,
+            peers: states,
             links: Sim::new(options.network()),
             loss: options.loss,
             rng,
@@ -82,7 +82,7 @@ impl IrohGossip {
             payloads_received: 0,
             payloads_delivered: 0,
         };
-        for index in 0..options.peers() {
+        for index in 0..peers {
             let known = if index == 0 { Vec::new() } else { vec![identity(0)] };
             swarm.handle(index, InEvent::Command(topic(), Command::Join(known)));
             swarm.run(JOIN_PAUSE);

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::sim::Sim;
-use peerflock_proto::{Config, Event, NeighborLimits, Target, Time, Topic};
+use peerflock_proto::{Config, Event, Target, Time, Topic};
 
 use super::{Options, Stack, Totals};
 use crate::Failure;
 
-const NEIGHBORS_MAX: usize = 7;
 const TOPIC: Topic = Topic(Topic::RESERVED);
 
 /// The SDK writes the length of each frame before it, as a `u32`.
@@ -17,6 +16,9 @@ const FRAME_PREFIX_BYTES: u64 = 4;
 
 /// Far more than joining takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After all have met, before anything is sent.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// A mesh of nodes.
 #[derive(Debug)]
@@ -26,23 +28,15 @@ pub(super) struct Peerflock {
 
 impl Peerflock {
     /// A mesh in which all have met.
-    pub(super) fn joined(options: &Options) -> Result<Self, Failure> {
-        // Heartbeats are state, and state is not what is measured here: few of them, and patience to match, as in the lab.
-        let slow = Duration::from_secs(3_600);
-        let config = Config {
-            neighbors: NeighborLimits::with_max(NEIGHBORS_MAX),
-            heartbeat: Duration::from_secs(1),
-            link_silence: slow,
-            member_silence: slow,
-            ..Config::default()
-        };
-        let sim = Sim::mesh(options.network(), options.peers(), &config, PATIENCE);
-        if (0..sim.len()).any(|index| sim.node(index).members(sim.now()).len() != sim.len()) {
+    pub(super) fn joined(options: &Options, peers: usize) -> Result<Self, Failure> {
+        let mut sim = Sim::mesh(options.network(), peers, &Config::default(), PATIENCE);
+        if (0..peers).any(|index| sim.node(index).member_count() != peers) {
             return Err(Failure::Unmet(format!(
                 "Peerflock's peers did not all meet within {} virtual seconds",
                 PATIENCE.as_secs()
             )));
         }
+        sim.run(SETTLE);
         Ok(Self { sim })
     }
 }
