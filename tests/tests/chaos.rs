@@ -18,9 +18,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 const PLACE: KindId = KindId(0);
-/// Steps of 50 ms between the last deed and the end of one that is doomed; and for which all must see one another for a removal
-/// to be sure to be known to all.
+/// Steps of 50 ms between the last deed and the end of one that is doomed.
 const SETTLING_STEPS: u32 = 30;
+/// Steps for which all must see one another for a removal to be sure to be known to all: longer than it takes to notice that somebody
+/// is cut off.
+const REMOVAL_STEPS: u32 = 45;
 const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 #[test]
@@ -141,8 +143,15 @@ impl Chaos {
             self.listen();
         }
         self.sim.heal();
+        // Who was cut off in the last steps is noticed only now.
+        for _ in 0..REMOVAL_STEPS {
+            self.step += 1;
+            self.sim.run(Duration::from_millis(50));
+            let parted = self.parted();
+            self.doubt_removals(&parted);
+        }
         // A pause ends, a dead member is noticed, what it left is adopted, what was missed is repaired.
-        self.sim.run(Duration::from_secs(30));
+        self.sim.run(Duration::from_secs(30) - Duration::from_millis(50) * REMOVAL_STEPS);
         self.listen();
 
         let expected = self.alive.len();
@@ -243,18 +252,28 @@ impl Chaos {
 
     /// Where some do not see one another, what they do may remain unknown to the others.
     fn watch(&mut self) {
-        let step = self.step;
-        self.removals.retain(|(since, _)| step - since <= SETTLING_STEPS);
+        let parted = self.parted();
+        self.doubt_removals(&parted);
+        self.steady.retain(|index| !parted.contains(index));
+    }
+
+    /// Who does not see everyone, or is not seen by everyone.
+    fn parted(&self) -> BTreeSet<usize> {
         let mut parted = BTreeSet::new();
         for one in &self.alive {
             parted.extend(self.alive.iter().filter(|other| !self.sees(*one, **other)).flat_map(|other| [*one, *other]));
         }
+        parted
+    }
+
+    fn doubt_removals(&mut self, parted: &BTreeSet<usize>) {
+        let step = self.step;
+        self.removals.retain(|(since, _)| step - since <= REMOVAL_STEPS);
         if !parted.is_empty() {
             for (_, entity) in &self.removals {
                 self.fates.insert(*entity, Fate::Either);
             }
         }
-        self.steady.retain(|index| !parted.contains(index));
     }
 
     fn disturb(&mut self) {

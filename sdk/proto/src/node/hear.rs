@@ -158,7 +158,8 @@ impl Node {
         match replica.receive(frame.header, frame.body, &self.config.registry, &self.config.limits)? {
             Received::Claims(changes) => {
                 let starved = replica.is_starved(frame.header.tick);
-                self.world.claimed(origin, changes);
+                let (world, mut around) = self.world(now);
+                world.claimed(origin, changes, &mut around);
                 if starved {
                     self.want_keyframe(link, origin, frame.header.tick, now);
                 }
@@ -213,7 +214,8 @@ impl Node {
             Ok(records) => {
                 let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
                 let changes = replica.adopt_snapshot(Snapshot { tick, at, records });
-                self.world.claimed(origin, changes);
+                let (world, mut around) = self.world(now);
+                world.claimed(origin, changes, &mut around);
             }
             Err(error) => {
                 self.counters.violations += 1;

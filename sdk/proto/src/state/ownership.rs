@@ -245,4 +245,71 @@ mod tests {
         assert_eq!(adopted(&ownership, 2, C, &[A, B]), Verdict::Wait);
         assert_eq!(given(&ownership, 2, C, B), Verdict::Take);
     }
+
+    fn title(owner: PeerId, previous: Option<PeerId>, adopted: bool) -> Title {
+        Title { number: 1, owner: Some(owner), previous, adopted }
+    }
+
+    #[test]
+    fn of_two_who_believe_in_their_right_exactly_one_gives_in() {
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        for (one, other) in [(A, B), (B, A), (B, C), (C, A)] {
+            for (one_adopted, other_adopted) in flags {
+                let first = title(one, None, one_adopted).resists(&ENTITY, &one, &other, other_adopted);
+                let second = title(other, None, other_adopted).resists(&ENTITY, &other, &one, one_adopted);
+                assert_ne!(first, second, "{one:?} adopted {one_adopted}, {other:?} adopted {other_adopted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gift_is_held_against_adopters_and_an_adopter_gives_in_to_a_gift_and_to_whom_it_adopted_from() {
+        for (one, other) in [(A, B), (B, A), (B, C), (C, B)] {
+            assert!(title(one, None, false).resists(&ENTITY, &one, &other, true));
+            assert!(!title(one, None, true).resists(&ENTITY, &one, &other, false));
+            assert!(!title(one, Some(other), true).resists(&ENTITY, &one, &other, true));
+        }
+    }
+
+    #[test]
+    fn a_gift_names_its_giver_but_of_what_was_adopted_still_whoever_may_take_it_back() {
+        let gift = Ownership::default().after(&ENTITY, 1, B, Means::Given(A));
+        assert_eq!(gift, title(B, Some(A), false));
+        let handed_on = owned(1, B, A, true).after(&ENTITY, 2, C, Means::Given(B));
+        assert_eq!(handed_on, Title { number: 2, ..title(C, Some(A), true) });
+    }
+
+    #[test]
+    fn an_adoption_names_whom_it_was_taken_from_and_a_second_one_whoever_had_it_fairly() {
+        let adoption = Ownership::default().after(&ENTITY, 1, B, Means::Adopted);
+        assert_eq!(adoption, title(B, Some(A), true));
+        let second = owned(1, B, A, true).after(&ENTITY, 2, C, Means::Adopted);
+        assert_eq!(second, Title { number: 2, ..title(C, Some(A), true) });
+        let of_a_gift = owned(1, B, A, false).after(&ENTITY, 2, C, Means::Adopted);
+        assert_eq!(of_a_gift, Title { number: 2, ..title(C, Some(B), true) });
+    }
+
+    #[test]
+    fn what_is_taken_back_is_its_owners_as_if_nobody_had_adopted_it() {
+        for means in [Means::Reclaimed, Means::Adopted] {
+            let back = owned(1, B, A, true).after(&ENTITY, 2, A, means);
+            assert_eq!(back, Title { number: 2, ..title(A, None, false) });
+        }
+    }
+
+    #[test]
+    fn a_higher_number_of_the_owner_and_a_rival_at_the_same_number_change_nothing_else() {
+        let taken = owned(1, B, A, true);
+        assert_eq!(taken.after(&ENTITY, 5, B, Means::Reclaimed), Title { number: 5, ..title(B, Some(A), true) });
+        assert_eq!(taken.after(&ENTITY, 1, C, Means::Adopted), title(C, Some(A), true));
+    }
+
+    #[test]
+    fn titles_take_no_more_than_their_room() {
+        let mut ownership = Ownership::default();
+        for counter in 0..TITLES_MAX as u32 + 10 {
+            ownership.set(EntityId { counter, ..ENTITY }, title(B, Some(A), false));
+        }
+        assert_eq!(ownership.titles().count(), TITLES_MAX);
+    }
 }

@@ -376,4 +376,25 @@ mod tests {
         assert_eq!(first_piece + rest, 100);
         assert_eq!(replica.newest().unwrap().records, second.records);
     }
+
+    #[test]
+    fn one_to_whom_no_tick_comes_whole_starves_until_one_does() {
+        let (registry, limits) = (registry(), Limits::default());
+        let mut replica = Replica::new(Boot(7));
+        assert!(!replica.is_starved(Tick(1_000)), "who never heard anything does not know what it misses");
+        let places: Vec<_> = (0..100).map(|n| (n, 1_000_000)).collect();
+        let pieces = coder::encode(&snapshot(5, &places), None, 200);
+        assert!(pieces.len() > 2);
+        for tick in 5..5 + STARVED_TICKS {
+            replica.receive(header(tick, 0, pieces.len(), None), &pieces[0], &registry, &limits).unwrap();
+            assert!(!replica.is_starved(Tick(tick)));
+        }
+        let starved = 5 + STARVED_TICKS;
+        replica.receive(header(starved, 0, pieces.len(), None), &pieces[0], &registry, &limits).unwrap();
+        assert!(replica.is_starved(Tick(starved)));
+        replica.adopt_snapshot(snapshot(starved, &places));
+        assert!(!replica.is_starved(Tick(starved)));
+        assert!(!replica.is_starved(Tick(starved + STARVED_TICKS - 1)));
+        assert!(replica.is_starved(Tick(starved + STARVED_TICKS)));
+    }
 }

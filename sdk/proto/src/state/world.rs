@@ -196,9 +196,18 @@ impl World {
     }
 
     /// An origin's claims changed.
-    pub(crate) fn claimed(&mut self, origin: PeerId, changes: Vec<ClaimChange>) {
+    pub(crate) fn claimed(&mut self, origin: PeerId, changes: Vec<ClaimChange>, around: &mut Surroundings<'_>) {
         for change in changes {
             let title = self.ownership.title(&change.entity);
+            if let Some(record) = &change.new
+                && (title.owner, title.previous) == (Some(self.me), Some(origin))
+                && !around.author.records().contains_key(&change.entity)
+            {
+                // A neighbor told us that this is ours, and whoever gave it is one of whom we only hear now: it still claims it for a
+                // moment, so that we have it from there if its word itself never reaches us.
+                self.pass_to(change.entity, title, Some(record.clone()), around);
+                continue;
+            }
             if title.owner != Some(origin) {
                 self.foreign_claims += 1;
                 continue;
@@ -513,5 +522,47 @@ impl World {
         if self.shown.remove(entity).is_some() {
             self.events.push(WorldEvent::Vanished { entity: *entity });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Boot;
+
+    const ME: PeerId = PeerId([1; 32]);
+    const GIVER: PeerId = PeerId([2; 32]);
+    const ENTITY: EntityId = EntityId { spawner: GIVER, boot: Boot(1), counter: 7 };
+
+    /// The giver, of whom we only hear now, still has in its frames what a neighbor told us is ours.
+    fn hear_giver(world: &mut World, author: &mut Author) {
+        let (replicas, present) = (BTreeMap::new(), BTreeSet::from([ME, GIVER]));
+        let mut around = Surroundings { author, replicas: &replicas, present: &present, now: Time(0), mesh_now: MeshTime(0) };
+        let title = Holding { entity: ENTITY, number: 1, owner: Some(ME), previous: Some(GIVER), adopted: false };
+        world.learn(vec![title], &mut around);
+        let record = Some(Arc::new(Record::new(ENTITY, 0, Orphan::Adopt)));
+        let claim = ClaimChange { entity: ENTITY, new: record, old_number: None, tick: Tick(1), at: MeshTime(0) };
+        world.claimed(GIVER, vec![claim], &mut around);
+    }
+
+    #[test]
+    fn what_was_given_to_us_before_we_heard_of_the_giver_is_ours() {
+        let (mut world, mut author) = (World::new(ME), Author::default());
+        hear_giver(&mut world, &mut author);
+        assert_eq!(author.records().get(&ENTITY).map(|record| record.number), Some(1));
+        assert!(world.take_events().contains(&WorldEvent::Owner { entity: ENTITY, owner: ME }));
+        assert_eq!((world.len(), world.foreign_claims), (1, 0));
+    }
+
+    #[test]
+    fn what_we_removed_does_not_come_back_from_its_giver() {
+        let (mut world, mut author) = (World::new(ME), Author::default());
+        hear_giver(&mut world, &mut author);
+        let (replicas, present) = (BTreeMap::new(), BTreeSet::from([ME, GIVER]));
+        let mut around =
+            Surroundings { author: &mut author, replicas: &replicas, present: &present, now: Time(0), mesh_now: MeshTime(0) };
+        world.commit(vec![Change::Despawn { entity: ENTITY }], &Registry::default(), &Limits::default(), &mut around);
+        hear_giver(&mut world, &mut author);
+        assert_eq!((world.len(), author.records().len(), world.foreign_claims), (0, 0, 1));
     }
 }

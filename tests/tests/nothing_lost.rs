@@ -1,0 +1,282 @@
+//! Messages lose nothing: all that was said and all that was heard is recorded, then compared, in the manner of Jepsen.
+//!
+//! Everyone who stays hears all that those who stay said, once, in its sender's order; of one that died midway all hear the same beginning;
+//! nobody hears what was not for it. Over links that lose up to 30 % of their packets, one by one or in bursts, while relays die.
+//! A failure prints its scene with all options; add its seed to those that are tried here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerflock_proto::sim::{Options, Sim, remember_signatures};
+use peerflock_proto::{Config, Event, NeighborLimits, PeerId, SendError, Target, Topic};
+
+const TOPIC: Topic = Topic(Topic::RESERVED);
+
+fn config(neighbors_max: usize) -> Config {
+    Config { neighbors: NeighborLimits::with_max(neighbors_max), ..Config::default() }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// All that was said, and all that was heard.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// By author: to whom, in its order. What is said is its number.
+    said: BTreeMap<usize, Vec<Target>>,
+    /// By listener and author: numbers, in the order in which they came.
+    heard: BTreeMap<(usize, usize), Vec<usize>>,
+}
+
+impl Ledger {
+    fn say(&mut self, sim: &mut Sim, author: usize, to: Target, length: usize) -> Result<(), SendError> {
+        let said = self.said.entry(author).or_default();
+        let mut payload = format!("{} ", said.len()).into_bytes();
+        payload.resize(length.max(payload.len()), b'.');
+        let result = sim.with(author, |node, now| node.send(to, TOPIC, Bytes::from(payload), now));
+        if result.is_ok() {
+            said.push(to);
+        }
+        result
+    }
+
+    fn listen(&mut self, sim: &mut Sim) {
+        let authors: BTreeMap<PeerId, usize> = (0..sim.len()).map(|index| (sim.peer(index), index)).collect();
+        for listener in 0..sim.len() {
+            for (_, event) in sim.take_events(listener) {
+                if let Event::Message { from, payload, .. } = event {
+                    let number = payload.split(|byte| *byte == b' ').next().and_then(|digits| str::from_utf8(digits).ok());
+                    let number = number.and_then(|digits| digits.parse().ok()).expect("what we said begins with a number");
+                    self.heard.entry((listener, authors[&from])).or_default().push(number);
+                }
+            }
+        }
+    }
+
+    fn heard(&self, listener: usize, author: usize) -> &[usize] {
+        self.heard.get(&(listener, author)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Checks what those who stayed heard; `meant` tells whether a message was for a listener.
+    fn check(&self, stayed: &[usize], dead: &[usize], scene: &dyn Debug, meant: impl Fn(usize, usize, Target) -> bool) {
+        for listener in stayed {
+            for author in stayed.iter().filter(|author| *author != listener) {
+                let said = self.said.get(author).map_or(&[][..], Vec::as_slice).iter().enumerate();
+                let expected: Vec<usize> =
+                    said.filter(|(_, to)| meant(*listener, *author, **to)).map(|(number, _)| number).collect();
+                let heard = self.heard(*listener, *author);
+                let missed: BTreeSet<_> = expected.iter().filter(|number| !heard.contains(number)).collect();
+                assert!(
+                    heard == expected,
+                    "node {listener} heard {} of {} that {author} said, missed {missed:?}, heard {heard:?}\n\
+                     try for ever: {scene:?}",
+                    heard.len(),
+                    expected.len(),
+                );
+            }
+        }
+        for author in dead {
+            let longest = stayed.iter().map(|listener| self.heard(*listener, *author)).max_by_key(|heard| heard.len());
+            let longest = longest.unwrap_or_default();
+            assert!(longest.iter().copied().eq(0..longest.len()), "the dead {author} said {longest:?}: {scene:?}");
+            for listener in stayed {
+                assert_eq!(self.heard(*listener, *author), longest, "node {listener}, the dead {author}: {scene:?}");
+            }
+        }
+    }
+}
+
+/// What one run is like.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    options: Options,
+    peers: usize,
+    neighbors_max: usize,
+    /// How many relays die midway.
+    deaths: usize,
+    rounds: usize,
+}
+
+impl Scene {
+    fn new(seed: u64, loss: f64, peers: usize) -> Self {
+        let options = Options { seed, loss, duplicates: 0.02, jitter: Duration::from_millis(15), ..Options::default() };
+        Self { options, peers, neighbors_max: 4, deaths: peers / 10, rounds: 30 }
+    }
+
+    fn mesh(&self) -> Sim {
+        remember_signatures();
+        let mut sim = Sim::mesh(self.options, self.peers, &config(self.neighbors_max), seconds(40));
+        sim.run(seconds(2));
+        assert!((0..self.peers).all(|index| sim.node(index).members(sim.now()).len() == self.peers), "not all met: {self:?}");
+        sim
+    }
+
+    /// Everyone says something to all every round, some of it long, and some die midway.
+    fn to_all(self) {
+        let mut sim = self.mesh();
+        let mut ledger = Ledger::default();
+        let dead: Vec<usize> = (0..self.deaths).collect();
+        let stayed: Vec<usize> = (self.deaths..self.peers).collect();
+        ledger.listen(&mut sim);
+        for round in 0..self.rounds {
+            let died = if round > self.rounds / 2 { self.deaths } else { 0 };
+            for author in died..self.peers {
+                let length = if (author + round).is_multiple_of(17) { 5_000 } else { 200 };
+                ledger.say(&mut sim, author, Target::All, length).expect("somebody is there");
+            }
+            sim.run(Duration::from_millis(25));
+            if round == self.rounds / 2 {
+                dead.iter().for_each(|index| sim.crash(*index));
+            }
+            sim.run(Duration::from_millis(25));
+        }
+        sim.run(seconds(15));
+        ledger.listen(&mut sim);
+        ledger.check(&stayed, &dead, &self, |_, _, _| true);
+    }
+
+    /// Everyone speaks to whoever is furthest, and to all between, while some die.
+    fn to_one(self) {
+        let scene = self;
+        let mut sim = scene.mesh();
+        let distances = distances(&sim, scene.peers);
+        let mut ledger = Ledger::default();
+        ledger.listen(&mut sim);
+        let mut readers = BTreeMap::new();
+        for (author, distance) in distances.iter().enumerate().skip(scene.deaths) {
+            let far = (scene.deaths..scene.peers).max_by_key(|reader| distance[*reader]).expect("somebody");
+            readers.insert(author, far);
+        }
+        assert!(readers.iter().any(|(author, reader)| distances[*author][*reader] >= 3), "too small a mesh: {scene:?}");
+        for round in 0..scene.rounds {
+            for (author, reader) in &readers {
+                let reader = sim.peer(*reader);
+                ledger.say(&mut sim, *author, Target::One(reader), 200).expect("it is there");
+                if round.is_multiple_of(5) {
+                    ledger.say(&mut sim, *author, Target::All, 200).expect("somebody is there");
+                }
+            }
+            sim.run(Duration::from_millis(50));
+            if round == scene.rounds / 2 {
+                (0..scene.deaths).for_each(|index| sim.crash(index));
+            }
+        }
+        sim.run(seconds(20));
+        ledger.listen(&mut sim);
+        let stayed: Vec<usize> = (scene.deaths..scene.peers).collect();
+        // Those to all and those to one are two orders: each is kept by itself.
+        let (mut all, mut one) = (Ledger::default(), Ledger::default());
+        for ((listener, author), numbers) in &ledger.heard {
+            for number in numbers {
+                let of = if ledger.said[author][*number] == Target::All { &mut all } else { &mut one };
+                of.heard.entry((*listener, *author)).or_default().push(*number);
+            }
+        }
+        (all.said, one.said) = (ledger.said.clone(), ledger.said);
+        all.check(&stayed, &[], &scene, |_, _, to| to == Target::All);
+        one.check(&stayed, &[], &scene, |listener, _, to| to == Target::One(sim.peer(listener)));
+    }
+}
+
+#[test]
+fn to_all_of_twenty_whatever_is_lost_while_relays_die() {
+    for loss in [0.0, 0.05, 0.1, 0.2, 0.3] {
+        for seed in [1, 2] {
+            Scene::new(seed, loss, 20).to_all();
+        }
+    }
+}
+
+#[test]
+fn to_all_of_forty_whatever_is_lost_while_relays_die() {
+    for (seed, loss) in [(11, 0.0), (12, 0.1), (13, 0.3)] {
+        Scene { rounds: 20, ..Scene::new(seed, loss, 40) }.to_all();
+    }
+}
+
+/// To one, three links away or more: in order, once, and heard by nobody else.
+#[test]
+fn to_one_over_three_links_and_more_while_relays_die() {
+    for loss in [0.0, 0.1, 0.3] {
+        for seed in [21, 23] {
+            Scene { neighbors_max: 3, ..Scene::new(seed, loss, 20) }.to_one();
+        }
+    }
+}
+/// How many links apart any two are.
+fn distances(sim: &Sim, peers: usize) -> Vec<Vec<usize>> {
+    let links: Vec<Vec<usize>> = (0..peers)
+        .map(|one| {
+            let neighbors = sim.node(one).links();
+            (0..peers).filter(|other| neighbors.iter().any(|link| link.peer == sim.peer(*other))).collect()
+        })
+        .collect();
+    let from = |start: usize| {
+        let mut distance = vec![usize::MAX; peers];
+        distance[start] = 0;
+        let mut edge = vec![start];
+        while let Some(one) = edge.pop() {
+            for other in &links[one] {
+                if distance[*other] > distance[one] + 1 {
+                    distance[*other] = distance[one] + 1;
+                    edge.push(*other);
+                }
+            }
+        }
+        distance
+    };
+    (0..peers).map(from).collect()
+}
+
+/// To those at most so many links away: in a row, where that is certain. Such messages are not repaired, so nothing may be lost where no
+/// packet is; where some are, none may come twice or further.
+#[test]
+fn to_those_near_exactly_as_far_as_said() {
+    for loss in [0.0, 0.2] {
+        let options = Options { seed: 31, loss, duplicates: 0.05, ..Options::default() };
+        let mut sim = Sim::new(options);
+        for index in 0..9 {
+            sim.add(config(7), [7; 32]);
+            (0..index.max(1) - 1).for_each(|other| sim.cut(index, other));
+            if index > 0 {
+                sim.introduce(index, index - 1);
+            }
+        }
+        sim.run(seconds(10));
+        let mut ledger = Ledger::default();
+        ledger.listen(&mut sim);
+        for hops in (0..8).cycle().take(40) {
+            ledger.say(&mut sim, 4, Target::Hops(hops), 200).expect("it is said to ourselves at least");
+            sim.run(Duration::from_millis(100));
+        }
+        sim.run(seconds(3));
+        ledger.listen(&mut sim);
+        for listener in (0..9_usize).filter(|listener| *listener != 4) {
+            let within: Vec<usize> = (0..40).filter(|number| number % 8 >= listener.abs_diff(4)).collect();
+            let heard = ledger.heard(listener, 4);
+            assert!(heard.iter().collect::<BTreeSet<_>>().len() == heard.len(), "node {listener} twice: {heard:?} {options:?}");
+            assert!(heard.iter().all(|number| within.contains(number)), "node {listener} too far: {heard:?} {options:?}");
+            if loss == 0.0 {
+                assert_eq!(heard, within, "node {listener}: {options:?}");
+            }
+        }
+    }
+}
+
+/// Whoever is alone is told so, and nothing of it is heard by those who come later.
+#[test]
+fn to_nobody_is_an_error_and_is_not_said_later() {
+    let mut sim = Sim::mesh(Options::default(), 1, &config(4), seconds(1));
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.say(&mut sim, 0, Target::All, 10), Err(SendError::NobodyThere));
+    let late = sim.add(config(4), [7; 32]);
+    sim.introduce(late, 0);
+    sim.run(seconds(3));
+    ledger.say(&mut sim, 0, Target::All, 10).expect("somebody is there");
+    sim.run(seconds(1));
+    ledger.listen(&mut sim);
+    assert_eq!(ledger.heard(late, 0), [0]);
+}
