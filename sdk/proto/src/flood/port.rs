@@ -19,6 +19,10 @@ const JUMP: u64 = 512;
 const GRACE_MAX: Duration = Duration::from_millis(30);
 /// Loss is averaged over about so many parcels.
 const LOSS_OVER: u32 = 128;
+/// On a link that loses, a parcel that nothing follows for so long is followed by an empty one, so that it is missed soon.
+const PROBE_AFTER: Duration = Duration::from_millis(5);
+/// Who missed a parcel is thought to miss more for so long.
+const LOSSY_FOR: Duration = Duration::from_secs(5);
 /// Longest average time between two parcels that is believed.
 const INTERVAL_MAX: Duration = Duration::from_secs(2);
 
@@ -135,6 +139,9 @@ pub(crate) struct Port {
     queue: VecDeque<(Bytes, Kept)>,
     history: VecDeque<Sent>,
     pub(crate) sent: Time,
+    lossy_until: Time,
+    /// When an empty parcel is to follow the last.
+    probe: Option<Time>,
     /// By our slot: whether the neighbor knows our number for it.
     known: Vec<bool>,
     /// Which numbers have been offered to it.
@@ -189,6 +196,8 @@ impl Port {
             queue: VecDeque::new(),
             history: VecDeque::new(),
             sent: now,
+            lossy_until: Time(0),
+            probe: None,
             known: Vec::new(),
             offered: 0,
             highest: None,
@@ -238,13 +247,21 @@ impl Port {
                 debug_assert!(false, "items fit a parcel");
                 self.queue.pop_front();
             }
+            let repaired = self.history.back().is_some_and(|sent| !sent.kept.is_empty());
+            self.probe = (repaired && now < self.lossy_until).then_some(now + PROBE_AFTER);
             parcels.push((self.link, bytes.freeze()));
         }
     }
 
     /// A parcel with nothing in it: we are here.
     pub(crate) fn keep_alive(&mut self, now: Time) -> Bytes {
+        self.probe = None;
         self.begin(now).freeze()
+    }
+
+    /// When one is due to show whether the last parcel arrived.
+    pub(crate) fn probe(&self) -> Option<Time> {
+        self.probe
     }
 
     fn begin(&mut self, now: Time) -> BytesMut {
@@ -260,7 +277,8 @@ impl Port {
     }
 
     /// What was in parcels that the neighbor misses.
-    pub(crate) fn lost(&mut self, numbers: &[u16]) -> Vec<Kept> {
+    pub(crate) fn lost(&mut self, numbers: &[u16], now: Time) -> Vec<Kept> {
+        self.lossy_until = now + LOSSY_FOR;
         let first = self.history.front().map_or(0, |sent| sent.number);
         let sent = numbers.iter().filter_map(|number| {
             let sent = self.history.get_mut(usize::from(number.wrapping_sub(first)))?;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::{PortSet, Slot};
 use crate::time::Time;
 
-/// Shortest and longest wait before a missing message is pulled.
+/// What the first way is given beyond a round trip, before a missing message is pulled.
+const SLACK: Duration = Duration::from_millis(10);
+/// Longest such wait, and the one where there is no first way.
+const WAIT_MAX: Duration = Duration::from_millis(120);
 const WAIT_MIN: Duration = Duration::from_millis(15);
-const WAIT_MAX: Duration = Duration::from_millis(80);
 
 /// The authors of whom something is missing.
 #[derive(Debug, Default)]
@@ -28,9 +30,9 @@ struct Hole {
 }
 
 impl Repairs {
-    /// Something of an author's is missing. `rtt` is the round trip to the neighbor that should have sent it.
-    pub(crate) fn note(&mut self, slot: Slot, rtt: Duration, now: Time) {
-        let due = now + (rtt * 3 / 4).clamp(WAIT_MIN, WAIT_MAX);
+    /// Something of an author's is missing. `rtt` is the round trip to the neighbor that should have sent it, if there is one.
+    pub(crate) fn note(&mut self, slot: Slot, rtt: Option<Duration>, now: Time) {
+        let due = now + rtt.map_or(WAIT_MIN, |rtt| (rtt * 3 / 4 + SLACK).min(WAIT_MAX));
         self.holes.entry(slot).or_insert(Hole { due, asked: PortSet::default() });
     }
 

@@ -38,7 +38,7 @@ impl Node {
                     self.send_said(self.targets(slot, Some(port)), slot, onward, false);
                 }
                 if self.broadcast.has_gap(slot) {
-                    self.repairs.note(slot, self.parent_rtt(slot, port), now);
+                    self.repairs.note(slot, self.parent_rtt(slot), now);
                 }
                 self.deliver_said(author, ready, now);
             }
@@ -51,7 +51,7 @@ impl Node {
                 if let Some(port) = self.flood.port_mut(port) {
                     port.has(slot, 0);
                 }
-                self.repairs.note(slot, self.parent_rtt(slot, port), now);
+                self.repairs.note(slot, self.parent_rtt(slot), now);
             }
         }
     }

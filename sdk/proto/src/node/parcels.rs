@@ -178,7 +178,7 @@ impl Node {
 
     /// Sends again what was in lost parcels, but for what is no use any more.
     fn send_again(&mut self, port: PortId, numbers: &[u16]) {
-        let Some(lost) = self.flood.port_mut(port).map(|port| port.lost(numbers)) else { return };
+        let Some(lost) = self.flood.port_mut(port).map(|port| port.lost(numbers, self.now)) else { return };
         for kept in lost {
             match kept {
                 Kept::Nothing => {}
@@ -233,20 +233,20 @@ impl Node {
                 port.has(slot, theirs);
             }
             if theirs > ours {
-                self.repairs.note(slot, self.parent_rtt(slot, port), now);
+                self.repairs.note(slot, self.parent_rtt(slot), now);
             }
         }
     }
 
-    /// The round trip to the neighbor that should send an author's messages: `from` if no other should.
-    pub(super) fn parent_rtt(&self, slot: Slot, from: PortId) -> Duration {
-        let parent = self.flood.origin(slot).and_then(|origin| origin.parent).unwrap_or(from);
-        self.flood.port(parent).map_or(Duration::ZERO, |port| port.rtt)
+    /// The round trip to the neighbor that should send an author's messages; none if that cannot be relied upon.
+    pub(super) fn parent_rtt(&self, slot: Slot) -> Option<Duration> {
+        let parent = self.flood.origin(slot).and_then(|origin| origin.parent)?;
+        self.flood.port(parent).filter(|port| !port.quiet).map(|port| port.rtt)
     }
 
     /// When something that was lost is to be asked for next.
     pub(super) fn next_repair(&self) -> Option<Time> {
-        let parcels = self.flood.ports().filter_map(|(_, port)| port.next_missing()).min();
+        let parcels = self.flood.ports().flat_map(|(_, port)| port.next_missing().into_iter().chain(port.probe())).min();
         parcels.into_iter().chain(self.repairs.next()).min()
     }
 
@@ -255,6 +255,12 @@ impl Node {
         let ports: Vec<PortId> = self.flood.ports().map(|(id, _)| id).collect();
         for port in ports {
             self.ask_missing(port, now);
+            if let Some(held) = self.flood.port_mut(port)
+                && held.probe().is_some_and(|due| due <= now)
+            {
+                let (link, bytes) = (held.link, held.keep_alive(now));
+                self.send_datagram(link, bytes);
+            }
         }
         for slot in self.repairs.due(now) {
             self.pull(slot, now);

@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAID_BYTES_MAX, Said, Signed, Speech, codec};
 
 /// What we say to all is sealed that often while we talk; whatever comes after a pause is sealed at once.
-const SEAL_EVERY: Duration = Duration::from_millis(190);
+const SEAL_EVERY: Duration = Duration::from_millis(240);
 /// What was said last is sealed after so long if nothing more is said.
 const SEAL_WAIT: Duration = Duration::from_millis(240);
 
