@@ -32,7 +32,7 @@ struct Hole {
 impl Repairs {
     /// Something of an author's is missing. `rtt` is the round trip to the neighbor that should have sent it, if there is one.
     pub(crate) fn note(&mut self, slot: Slot, rtt: Option<Duration>, now: Time) {
-        let due = now + rtt.map_or(WAIT_MIN, |rtt| (rtt * 3 / 4 + SLACK).min(WAIT_MAX));
+        let due = now + rtt.map_or(WAIT_MIN, |rtt| (rtt / 2 + SLACK).min(WAIT_MAX));
         self.holes.entry(slot).or_insert(Hole { due, asked: PortSet::default() });
     }
 
