@@ -1,12 +1,13 @@
 //! Who our neighbors are to be: whom to ask how far it is, whom to dial, which link makes room for a better one, and which have died.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_core::RngCore;
 
 use super::{CloseReason, Node, Output};
+use crate::flood::PortSet;
 use crate::id::{LinkId, PeerId};
 use crate::overlay::{Link, Near, Partners, Retiring, is_nearer, within};
 use crate::roster::Present;
@@ -42,6 +43,10 @@ const PARTNER_EVERY: Duration = Duration::from_secs(1);
 const PARTNER_PATIENCE: Duration = Duration::from_secs(4);
 /// Time between two corrections of our presence, times the root of the number of members: 0.5 s at 16, 2 s at 256, 4 s at 1,000.
 const PRESENCE_EVERY: Duration = Duration::from_millis(125);
+/// News of members are passed on that often: some neighbors have them from elsewhere by then.
+const NEWS_EVERY: Duration = Duration::from_millis(40);
+/// Neighbors that have that member's frames from elsewhere, and thus its news as a rule, are told them after so long all the same.
+const NEWS_PATIENCE: Duration = Duration::from_millis(600);
 /// How often first copies lose half of their weight.
 const FIRSTS_HALVED: Duration = Duration::from_secs(1);
 
@@ -56,8 +61,9 @@ pub(super) struct Neighborhood {
     next_emergency: Time,
     next_aging: Time,
     next_presence: Time,
-    /// Members whose newest presence is to be passed on with the next beat.
-    news: BTreeSet<PeerId>,
+    /// Members whose newest presence is to be passed on, and since when we have it.
+    news: BTreeMap<PeerId, Time>,
+    next_news: Time,
 }
 
 /// Whether there is room for another neighbor.
@@ -76,8 +82,8 @@ impl Neighborhood {
     }
 
     /// The presence of `peer` is news for others.
-    pub(super) fn tell(&mut self, peer: PeerId) {
-        self.news.insert(peer);
+    pub(super) fn tell(&mut self, peer: PeerId, now: Time) {
+        self.news.insert(peer, now);
     }
 }
 
@@ -118,18 +124,36 @@ impl Node {
         true
     }
 
-    /// Passes on what members said of themselves, to neighbors that are not known to have it.
-    pub(super) fn pass_on_presence(&mut self) {
-        for peer in std::mem::take(&mut self.neighborhood.news) {
-            self.show_presence(peer);
+    /// Passes on what members said of themselves, to neighbors that are not known to have it: along the member's tree first.
+    pub(super) fn pass_on_presence(&mut self, now: Time) {
+        if now < self.neighborhood.next_news || self.neighborhood.news.is_empty() {
+            return;
+        }
+        self.neighborhood.next_news = now + NEWS_EVERY;
+        let news: Vec<(PeerId, bool)> =
+            self.neighborhood.news.iter().map(|(peer, since)| (*peer, now.since(*since) >= NEWS_PATIENCE)).collect();
+        self.neighborhood.news.retain(|_, since| now.since(*since) < NEWS_PATIENCE);
+        for (peer, overdue) in news {
+            self.show_presence(peer, overdue);
         }
     }
 
-    /// Passes on the newest presence of one member.
-    pub(super) fn show_presence(&mut self, peer: PeerId) {
+    /// Passes on the newest presence of one member, along its tree or to everyone.
+    pub(super) fn show_presence(&mut self, peer: PeerId, everyone: bool) {
         let Some(member) = self.roster.get(&peer) else { return };
-        let unaware = |(link, neighbor): &(LinkId, PeerId)| *neighbor != peer && !member.shown.contains(link);
-        let unaware: Vec<LinkId> = self.overlay.neighbors().filter(unaware).map(|(link, _)| link).collect();
+        let tree = self.flood.slot(&peer).map(|slot| self.flood.targets(slot, None, PortSet::default()));
+        let unaware: Vec<LinkId> = self
+            .overlay
+            .neighbors()
+            .filter(|(link, neighbor)| *neighbor != peer && !member.shown.contains(link))
+            .filter(|(link, _)| {
+                everyone || self.flood.port_of(*link).is_none_or(|port| tree.is_none_or(|tree| tree.contains(port)))
+            })
+            .map(|(link, _)| link)
+            .collect();
+        if unaware.is_empty() {
+            return;
+        }
         let Some(bytes) = Frame::Presence(member.signed.clone()).encode() else { return };
         for link in unaware {
             self.roster.shown(&peer, link);
@@ -145,9 +169,16 @@ impl Node {
     }
 
     /// A neighbor says whom it knows: it is told what we know better.
-    pub(super) fn hear_known(&mut self, link: LinkId, mut known: Vec<Known>) {
+    pub(super) fn hear_known(&mut self, link: LinkId, mut known: Vec<Known>, now: Time) {
         known.truncate(self.config.limits.members);
         known.sort_unstable_by_key(|known| known.peer);
+        let me = Known::new(&self.me, self.boot, self.presence_seq);
+        let knows_me = known.binary_search_by_key(&me.peer, |known| known.peer).ok().and_then(|index| known.get(index));
+        if knows_me.is_none_or(|known| known.boot != self.boot)
+            && let Some(presence) = self.presence(now)
+        {
+            self.say_to(link, &Frame::Presence(presence));
+        }
         let mut better = Vec::new();
         let mut same = Vec::new();
         for (peer, member) in self.roster.members() {
@@ -294,7 +325,8 @@ impl Node {
 
     /// The neighbor wants to close the link.
     pub(super) fn hear_retire(&mut self, link: LinkId, now: Time) {
-        let others = self.overlay.reliable(now) - usize::from(self.overlay.get(link).is_some_and(|held| held.retiring.is_none()));
+        let counted = self.overlay.get(link).is_some_and(|held| held.retiring.is_none());
+        let others = self.overlay.reliable(now).saturating_sub(usize::from(counted));
         if others < self.overlay.limits.min || !self.overlay.is_spare(link, &self.roster, now) {
             return self.say_to(link, &Frame::Stay);
         }
