@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::neighbors::Room;
+use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
 use crate::admission::{Accepter, Confirmed, Dialer};
