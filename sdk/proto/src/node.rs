@@ -27,7 +27,9 @@ mod io;
 mod messages;
 mod neighbors;
 mod parcels;
+mod presence;
 mod report;
+mod room;
 mod say;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

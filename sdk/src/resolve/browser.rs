@@ -178,6 +178,7 @@ mod tests {
             name: mesh.into(),
             listing: Listing { game: "Murmuration".into(), players_max: 8, locked: peer == 2 },
             players,
+            beacon: None,
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1_000 + u16::from(peer)))],
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::neighbors::Room;
+use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
 use crate::admission::{Accepter, Confirmed, Dialer};
@@ -241,10 +241,10 @@ impl Node {
         let standings = self.broadcast.standings();
         self.say_to(link, &Frame::Standing(standings));
         self.presence_changed(now);
-        if let Some(presence) = self.presence(now) {
-            self.say_to(link, &Frame::Presence(presence));
-        }
         if stranger {
+            if let Some(presence) = self.presence(now) {
+                self.say_to(link, &Frame::Presence(presence));
+            }
             // It knows nobody: everything at once, rather than after it asked.
             let others: Vec<(PeerId, Signed)> =
                 self.roster.members().map(|(member, present)| (*member, present.signed.clone())).collect();
@@ -253,6 +253,7 @@ impl Node {
                 self.say_to(link, &Frame::Presence(signed));
             }
         } else {
+            // That we are linked now it hears when all do: told at once, each link would be news for the whole mesh.
             self.say_to(link, &Frame::Roster(self.known_members()));
         }
         for holdings in self.world.holdings(None).chunks(HOLDINGS_PER_FRAME) {

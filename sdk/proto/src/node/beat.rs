@@ -120,7 +120,7 @@ impl Node {
             self.pace.presence_due = false;
             self.tell_presence(now);
         }
-        self.pass_on_presence();
+        self.pass_on_presence(now);
         for (peer, message) in self.private.due(now) {
             self.route(peer, &Frame::Message(message));
         }

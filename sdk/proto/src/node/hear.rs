@@ -121,7 +121,7 @@ impl Node {
             Frame::Keyframe(keyframe) => self.hear_keyframe(link, keyframe, now),
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
-            Frame::Roster(known) => self.hear_known(link, known),
+            Frame::Roster(known) => self.hear_known(link, known, now),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
@@ -280,14 +280,13 @@ impl Node {
                 if profile {
                     self.event(Event::PeerChanged { peer, profile: presence.profile() });
                 }
-                // With the next beat: by then most neighbors have it from elsewhere.
-                self.neighborhood.tell(peer);
             }
         }
         self.note_addresses(peer, &presence, now);
         if !matches!(news, News::Changed { .. }) {
-            self.show_presence(peer);
+            self.show_presence(peer, false);
         }
+        self.neighborhood.tell(peer, now);
     }
 
     fn member_joined(&mut self, peer: PeerId, presence: &Presence, now: Time) {

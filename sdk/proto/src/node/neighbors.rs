@@ -1,6 +1,6 @@
 //! Who our neighbors are to be: whom to ask how far it is, whom to dial, which link makes room for a better one, and which have died.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,10 +8,9 @@ use rand_core::RngCore;
 
 use super::{CloseReason, Node, Output};
 use crate::id::{LinkId, PeerId};
-use crate::overlay::{Link, Near, Partners, Retiring, is_nearer, within};
-use crate::roster::Present;
+use crate::overlay::{Link, Near, Partners, is_nearer};
 use crate::time::Time;
-use crate::wire::{Frame, Known, Presence, REFERRALS_MAX, Referral};
+use crate::wire::Frame;
 
 /// Whoever takes longer from connection to membership is no member.
 const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,19 +28,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const EXCHANGES_MAX: usize = 2;
 /// The nearest whose neighbors are asked how far they are.
 const REFERRING: usize = 3;
-/// A link that is about to go stays for so long, and for two round trips: the other ways have taken over by then.
-const RETIREMENT: Duration = Duration::from_millis(300);
-/// A neighbor that said that it would close the link, and did not for so long, changed its mind.
-const RETIREMENT_MAX: Duration = Duration::from_secs(3);
 /// A newcomer that was promised room waits for it so long.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
-/// A neighbor that objected to its link's end is not asked again for so long.
-const NEEDED: Duration = Duration::from_secs(10);
 /// The partner drawn by lot is dialed that often by the smaller key, and by the larger if that brings nothing.
 const PARTNER_EVERY: Duration = Duration::from_secs(1);
 const PARTNER_PATIENCE: Duration = Duration::from_secs(4);
-/// Time between two corrections of our presence, times the root of the number of members: 0.5 s at 16, 2 s at 256, 4 s at 1,000.
-const PRESENCE_EVERY: Duration = Duration::from_millis(125);
 /// How often first copies lose half of their weight.
 const FIRSTS_HALVED: Duration = Duration::from_secs(1);
 
@@ -49,24 +40,16 @@ const FIRSTS_HALVED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Neighborhood {
     pub(super) near: Near,
-    partners: Partners,
+    pub(super) partners: Partners,
     /// Whom we were last to have as a partner, and when it is worth a dial.
     partner_due: (Option<PeerId>, Time),
     next_look: Time,
     next_emergency: Time,
     next_aging: Time,
-    next_presence: Time,
-    /// Members whose newest presence is to be passed on with the next beat.
-    news: BTreeSet<PeerId>,
-}
-
-/// Whether there is room for another neighbor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    Now,
-    /// As soon as one that retires has gone.
-    Soon,
-    Never,
+    pub(super) next_presence: Time,
+    /// Members whose newest presence is to be passed on, and since when we have it.
+    pub(super) news: BTreeMap<PeerId, Time>,
+    pub(super) next_news: Time,
 }
 
 impl Neighborhood {
@@ -76,8 +59,8 @@ impl Neighborhood {
     }
 
     /// The presence of `peer` is news for others.
-    pub(super) fn tell(&mut self, peer: PeerId) {
-        self.news.insert(peer);
+    pub(super) fn tell(&mut self, peer: PeerId, now: Time) {
+        self.news.insert(peer, now);
     }
 }
 
@@ -108,67 +91,6 @@ impl Node {
         }
     }
 
-    /// Whether presence is to be told now, and from when on again.
-    pub(super) fn presence_is_due(&mut self, now: Time) -> bool {
-        if now < self.neighborhood.next_presence {
-            return false;
-        }
-        let members = self.roster.present().len() as f32;
-        self.neighborhood.next_presence = now + PRESENCE_EVERY.mul_f32(members.sqrt());
-        true
-    }
-
-    /// Passes on what members said of themselves, to neighbors that are not known to have it.
-    pub(super) fn pass_on_presence(&mut self) {
-        for peer in std::mem::take(&mut self.neighborhood.news) {
-            self.show_presence(peer);
-        }
-    }
-
-    /// Passes on the newest presence of one member.
-    pub(super) fn show_presence(&mut self, peer: PeerId) {
-        let Some(member) = self.roster.get(&peer) else { return };
-        let unaware = |(link, neighbor): &(LinkId, PeerId)| *neighbor != peer && !member.shown.contains(link);
-        let unaware: Vec<LinkId> = self.overlay.neighbors().filter(unaware).map(|(link, _)| link).collect();
-        let Some(bytes) = Frame::Presence(member.signed.clone()).encode() else { return };
-        for link in unaware {
-            self.roster.shown(&peer, link);
-            self.send_frame(link, bytes.clone());
-        }
-    }
-
-    /// The members that we know, for a neighbor to compare with its own.
-    pub(super) fn known_members(&self) -> Vec<Known> {
-        let known = |(peer, member): (&PeerId, &Present)| Known::new(peer, member.presence.boot, member.presence.seq);
-        let me = Known::new(&self.me, self.boot, self.presence_seq);
-        self.roster.members().map(known).chain([me]).collect()
-    }
-
-    /// A neighbor says whom it knows: it is told what we know better.
-    pub(super) fn hear_known(&mut self, link: LinkId, mut known: Vec<Known>) {
-        known.truncate(self.config.limits.members);
-        known.sort_unstable_by_key(|known| known.peer);
-        let mut better = Vec::new();
-        let mut same = Vec::new();
-        for (peer, member) in self.roster.members() {
-            let Presence { boot, seq, .. } = member.presence;
-            let ours = Known::new(peer, boot, seq);
-            let theirs = known.binary_search_by_key(&ours.peer, |known| known.peer).ok().and_then(|index| known.get(index));
-            match theirs {
-                Some(theirs) if theirs.boot == boot && theirs.seq > seq => {}
-                Some(theirs) if *theirs == ours => same.push(*peer),
-                _ => better.push((*peer, member.signed.clone())),
-            }
-        }
-        for (peer, signed) in better {
-            self.roster.shown(&peer, link);
-            self.say_to(link, &Frame::Presence(signed));
-        }
-        for peer in same {
-            self.roster.shown(&peer, link);
-        }
-    }
-
     /// Somebody answered a question for its distance.
     pub(super) fn probed(&mut self, address: SocketAddr, rtt: Duration, now: Time) {
         if let Some(peer) = self.neighborhood.near.answered(address, rtt, now) {
@@ -190,148 +112,6 @@ impl Node {
             self.say_to(link, &Frame::Roster(self.known_members()));
         }
         self.pace.soon(now);
-    }
-
-    // --- room ----------------------------------------------------------------------------------------------------------
-
-    /// Whether there is room for `peer` at the other end of `link`, which says that it has `its_links` others. Makes room where `peer`
-    /// needs it, or is nearer than another. `ahead` others wait for the room that will come.
-    pub(super) fn room(&mut self, link: LinkId, peer: PeerId, its_links: usize, ahead: usize, now: Time) -> Room {
-        let members = self.roster.present().len();
-        let stranger = !self.roster.present().contains(&peer);
-        let limits = self.overlay.limits;
-        let partner = self.partner(now);
-        let needs_any = stranger || its_links < limits.min;
-        // Its place is kept for whoever is drawn by lot, unless somebody is in need.
-        let kept = partner.is_some_and(|partner| partner != peer && self.overlay.neighbor(&partner).is_none());
-        let below_ideal = its_links < limits.ideal && limits.ideal < limits.max;
-        let max = limits.max - usize::from(kept && !needs_any && !below_ideal);
-        if self.overlay.occupied() < max {
-            return Room::Now;
-        }
-        // For comfort alone nobody is given up who may only be slow for once.
-        let need = needs_any || below_ideal || self.is_emergency(now) || self.overlay.reliable(now) < limits.ideal;
-        if let Some(quiet) = self.overlay.quietest(now).filter(|_| need) {
-            self.close(quiet, CloseReason::Silence, now);
-            return Room::Now;
-        }
-        if self.overlay.retiring() > ahead {
-            return Room::Soon;
-        }
-        let Some((address, rtt)) = self.overlay.get(link).map(|held| (held.address, held.rtt)) else { return Room::Never };
-        if needs_any && self.make_room(peer, address, 2, now) {
-            return Room::Now;
-        }
-        if below_ideal && self.make_room(peer, address, limits.ideal + 1, now) {
-            return Room::Now;
-        }
-        if !self.overlay.is_choosy(members) {
-            return Room::Never;
-        }
-        let rtt = rtt.or_else(|| self.neighborhood.near.rtt(&peer));
-        let nearer = |cost| partner == Some(peer) || rtt.is_some_and(|rtt| is_nearer(rtt, cost));
-        let replaceable = self.overlay.replaceable(&self.roster, partner, now);
-        let mut candidates = replaceable.into_iter().take_while(|(cost, _)| nearer(*cost));
-        let Some((_, worst)) = candidates.find(|(_, worst)| self.overlay.is_spare(*worst, &self.roster, now)) else {
-            return Room::Never;
-        };
-        self.retire(worst, peer, now);
-        Room::Soon
-    }
-
-    /// Drops the neighbor that can best do without us and refers it to the newcomer. False if all need us.
-    pub(super) fn make_room(&mut self, newcomer: PeerId, address: SocketAddr, links_min: usize, now: Time) -> bool {
-        let Some(link) = self.overlay.dispensable(&self.roster, &newcomer, links_min) else { return false };
-        self.say_to(link, &Frame::Refer(vec![Referral { address, peer: newcomer }]));
-        self.close(link, CloseReason::Pruned, now);
-        true
-    }
-
-    /// Members to try instead of us: those with room first, from a place on that differs from one who asks to the next.
-    pub(super) fn referrals(&self, asker: &PeerId) -> Vec<Referral> {
-        let referral = |(peer, member): (&PeerId, &Present)| {
-            member.presence.addresses.first().map(|address| Referral { address: *address, peer: *peer })
-        };
-        let with_room = self.roster.members_after(asker).filter(|(_, member)| member.presence.free > 0);
-        let others = self.roster.members_after(asker).filter(|(_, member)| member.presence.free == 0);
-        with_room.chain(others).filter_map(referral).take(REFERRALS_MAX).collect()
-    }
-
-    /// How near one must be to be welcome though all places are taken.
-    pub(super) fn welcome_within(&self, now: Time) -> Duration {
-        if !self.overlay.is_choosy(self.roster.present().len()) {
-            return Duration::ZERO;
-        }
-        let replaceable = self.overlay.replaceable(&self.roster, self.neighborhood.partners.known(), now);
-        replaceable.first().map_or(Duration::ZERO, |(cost, _)| within(*cost))
-    }
-
-    /// How many more neighbors there is room for, the one drawn by lot left out.
-    pub(super) fn free_places(&self) -> usize {
-        let partner = self.neighborhood.partners.known().filter(|_| self.overlay.is_choosy(self.roster.present().len()));
-        let kept = partner.is_some_and(|partner| self.overlay.neighbor(&partner).is_none());
-        self.overlay.limits.max.saturating_sub(self.overlay.occupied() + usize::from(kept))
-    }
-
-    fn partner(&mut self, now: Time) -> Option<PeerId> {
-        if !self.overlay.is_choosy(self.roster.present().len()) {
-            return None;
-        }
-        self.neighborhood.partners.mine(&self.me, self.roster.present(), self.roster.hash(), now)
-    }
-
-    // --- links that go -------------------------------------------------------------------------------------------------
-
-    /// A link will be closed in favor of a better one; until then both ends find other ways.
-    fn retire(&mut self, link: LinkId, newcomer: PeerId, now: Time) {
-        let wait = RETIREMENT.max(self.rtt(link) * 2);
-        let Some(held) = self.overlay.get_mut(link) else { return };
-        held.retiring = Some(Retiring { until: now + wait, ours: true });
-        tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, rtt = ?held.rtt, ?newcomer, "retires");
-        self.say_to(link, &Frame::Retire);
-        self.take_other_ways(link, now);
-    }
-
-    /// The neighbor wants to close the link.
-    pub(super) fn hear_retire(&mut self, link: LinkId, now: Time) {
-        let others = self.overlay.reliable(now) - usize::from(self.overlay.get(link).is_some_and(|held| held.retiring.is_none()));
-        if others < self.overlay.limits.min || !self.overlay.is_spare(link, &self.roster, now) {
-            return self.say_to(link, &Frame::Stay);
-        }
-        if let Some(held) = self.overlay.get_mut(link) {
-            held.retiring = Some(Retiring { until: now + RETIREMENT_MAX, ours: false });
-        }
-        self.take_other_ways(link, now);
-    }
-
-    /// The neighbor cannot do without the link.
-    pub(super) fn hear_stay(&mut self, link: LinkId, now: Time) {
-        let Some(held) = self.overlay.get_mut(link) else { return };
-        held.needed_until = now + NEEDED;
-        if held.retiring.take().is_some_and(|retiring| retiring.ours) {
-            tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, "stays");
-            self.pace.soon(now);
-        }
-    }
-
-    /// What comes over `link` is asked for elsewhere.
-    fn take_other_ways(&mut self, link: LinkId, now: Time) {
-        if let Some(port) = self.flood.port_of(link) {
-            let requests = self.flood.go_around(port, now);
-            self.graft(requests);
-        }
-    }
-
-    fn end_retirements(&mut self, now: Time) {
-        let over = |held: &Link| held.retiring.filter(|retiring| retiring.until <= now);
-        let over: Vec<(LinkId, bool)> = self.overlay.iter().filter_map(|(link, held)| Some((link, over(held)?.ours))).collect();
-        for (link, ours) in over {
-            if ours {
-                self.close(link, CloseReason::Pruned, now);
-            } else if let Some(held) = self.overlay.get_mut(link) {
-                held.retiring = None;
-            }
-        }
     }
 
     fn close_dead_links(&mut self, now: Time) {
@@ -357,7 +137,7 @@ impl Node {
     // --- links to come -------------------------------------------------------------------------------------------------
 
     /// Half of our neighbors or more fell quiet at once: that is no accident.
-    fn is_emergency(&self, now: Time) -> bool {
+    pub(super) fn is_emergency(&self, now: Time) -> bool {
         let quiet = self.overlay.quiet(now);
         quiet >= 2 && 2 * quiet >= self.overlay.neighbors().count()
     }

@@ -1,0 +1,202 @@
+//! Who is linked to whom, on the simulator: near neighbors that stay, crashes that split nothing, islands that meet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use peerflock_proto::sim::{Options, Sim, remember_signatures};
+use peerflock_proto::{
+    Candidate, Change, Config, EntityId, Event, Farewell, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value,
+};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// When the virtual clock starts.
+const STARTED: Time = Time(1_000_000);
+
+/// The admitted links between living nodes, as both ends see them.
+fn links(sim: &Sim, alive: &[usize]) -> BTreeSet<(usize, usize)> {
+    let index: BTreeMap<PeerId, usize> = alive.iter().map(|index| (sim.peer(*index), *index)).collect();
+    let mut ends = BTreeSet::new();
+    for one in alive {
+        for link in sim.node(*one).links() {
+            ends.extend(index.get(&link.peer).map(|other| (*one, *other)));
+        }
+    }
+    ends.iter().filter(|(one, other)| one < other && ends.contains(&(*other, *one))).copied().collect()
+}
+
+fn components(links: &BTreeSet<(usize, usize)>, alive: &[usize]) -> usize {
+    let mut parent: BTreeMap<usize, usize> = alive.iter().map(|index| (*index, *index)).collect();
+    let root = |parent: &BTreeMap<usize, usize>, mut index: usize| {
+        while parent[&index] != index {
+            index = parent[&index];
+        }
+        index
+    };
+    for (one, other) in links {
+        let (one, other) = (root(&parent, *one), root(&parent, *other));
+        parent.insert(one, other);
+    }
+    alive.iter().filter(|index| parent[index] == **index).count()
+}
+
+/// Mean length of the shortest ways over `linked` pairs, in microseconds.
+fn mean_path(sim: &Sim, count: usize, linked: impl Fn(usize, usize) -> bool) -> f64 {
+    let mut sum = 0.0;
+    for from in 0..count {
+        let mut distance = vec![u64::MAX; count];
+        let mut done = vec![false; count];
+        distance[from] = 0;
+        for _ in 0..count {
+            let Some(at) = (0..count).filter(|index| !done[*index]).min_by_key(|index| distance[*index]) else { break };
+            assert_ne!(distance[at], u64::MAX, "{at} cannot be reached from {from}");
+            done[at] = true;
+            for next in (0..count).filter(|next| linked(at, *next)) {
+                let latency = u64::try_from(sim.latency(at, next).as_micros()).unwrap();
+                distance[next] = distance[next].min(distance[at] + latency);
+            }
+        }
+        sum += distance.iter().sum::<u64>() as f64;
+    }
+    sum / (count * (count - 1)) as f64
+}
+
+/// The mean way over the overlay, compared with that over all possible links.
+fn stretch(sim: &Sim, count: usize) -> f64 {
+    let links = links(sim, &(0..count).collect::<Vec<_>>());
+    let over = mean_path(sim, count, |one, other| links.contains(&(one.min(other), one.max(other))));
+    over / mean_path(sim, count, |one, other| one != other)
+}
+
+fn lost(sim: &mut Sim, count: usize) -> usize {
+    let is_lost = |event: &Event| matches!(event, Event::PeerLeft { farewell: Farewell::Lost, .. });
+    (0..count).map(|index| sim.take_events(index).iter().filter(|(_, event)| is_lost(event)).count()).sum()
+}
+
+/// Heartbeats that no test of the overlay alone needs more of: what takes the time is everybody hearing everybody.
+fn sedate() -> Config {
+    Config { heartbeat: seconds(1), link_silence: seconds(10), member_silence: seconds(15), ..Config::default() }
+}
+
+#[test]
+fn neighbors_are_near_and_then_stay() {
+    remember_signatures();
+    for (count, stretch_max) in [(16, 1.15), (64, 1.45)] {
+        let all: Vec<usize> = (0..count).collect();
+        let config = sedate();
+        let mut sim = Sim::mesh(Options::default(), count, &config, seconds(30));
+        assert!(all.iter().all(|index| sim.node(*index).member_count() == count), "all met");
+        sim.run(seconds(20).saturating_sub(sim.now().since(STARTED)));
+        let settled = links(&sim, &all);
+        let stretch = stretch(&sim, count);
+        assert!(stretch <= stretch_max, "{count} peers: {stretch} times the shortest way");
+        for _ in 0..20 {
+            sim.run(seconds(1));
+            assert_eq!(links(&sim, &all), settled, "{count} peers");
+        }
+        assert_eq!(lost(&mut sim, count), 0, "nobody was taken for gone on the way");
+        assert!(all.iter().all(|index| sim.node(*index).counters().links_max <= config.neighbors.max as u64));
+    }
+}
+
+#[test]
+fn survivors_of_a_silent_crash_are_one_mesh_again_at_once() {
+    remember_signatures();
+    const COUNT: usize = 100;
+    for (percent, within) in [(30, 450), (50, 550), (80, 800)] {
+        let options = Options { seed: percent, loss: 0.05, ..Options::default() };
+        // As a game that sends all the time: what makes a silent neighbor conspicuous.
+        let config = Config { heartbeat: Duration::from_millis(50), ..Config::default() };
+        let mut sim = Sim::mesh(options, COUNT, &config, seconds(20));
+        sim.run(seconds(1));
+        let dead = COUNT * percent as usize / 100;
+        (0..dead).for_each(|index| sim.crash(index));
+        let alive: Vec<usize> = (dead..COUNT).collect();
+        let mut one_after = None;
+        for step in 1..=50 {
+            sim.run(Duration::from_millis(20));
+            if components(&links(&sim, &alive), &alive) > 1 {
+                one_after = None;
+            } else if one_after.is_none() {
+                one_after = Some(step * 20);
+            }
+        }
+        assert!(one_after.is_some_and(|after| after <= within), "{percent} %: one after {one_after:?} ms");
+        for index in alive {
+            assert!(sim.node(index).counters().links_max <= config.neighbors.max as u64);
+        }
+    }
+}
+
+#[test]
+fn islands_that_are_content_meet_by_one_address() {
+    remember_signatures();
+    const EACH: usize = 20;
+    let mut registry = Registry::default();
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(2) });
+    let config = Config { registry, ..Config::default() };
+    let mut sim = Sim::new(Options::default());
+    for index in 0..2 * EACH {
+        sim.add(config.clone(), [7; 32]);
+        if index % EACH > 0 {
+            sim.introduce(index, index / EACH * EACH);
+        }
+    }
+    sim.run(seconds(5));
+    for index in 0..2 * EACH {
+        assert_eq!(sim.node(index).member_count(), EACH, "two islands");
+        let entity = EntityId { spawner: sim.peer(index), boot: sim.node(index).boot(), counter: 0 };
+        let place = Change::Set { entity, kind: KindId(0), value: Value::fields([index as i32, 1]) };
+        sim.input(index, Input::Commit(vec![Change::Spawn { entity, orphan: Orphan::Adopt }, place]));
+    }
+    sim.run(seconds(5));
+    assert_ne!(sim.node(3).beacon(), sim.node(EACH + 3).beacon());
+    let other = Candidate { address: Sim::address(EACH + 7), peer: None };
+    sim.input(7, Input::Candidates(vec![other]));
+    sim.run(seconds(10));
+    for index in 0..2 * EACH {
+        assert_eq!(sim.node(index).member_count(), 2 * EACH, "one roster");
+        assert_eq!(sim.node(index).beacon(), sim.node(0).beacon());
+    }
+    sim.run(seconds(5));
+    assert!(sim.converged(), "one world");
+    assert_eq!(sim.node(0).entity_count(), 2 * EACH);
+}
+
+#[test]
+fn two_that_dial_each_other_at_the_same_instant_meet() {
+    for seed in 1..=50 {
+        let options = Options { seed, loss: 0.05, ..Options::default() };
+        let mut sim = Sim::new(options);
+        for _ in 0..2 {
+            sim.add(Config::default(), [7; 32]);
+        }
+        sim.introduce(0, 1);
+        sim.introduce(1, 0);
+        sim.run(seconds(3));
+        for index in 0..2 {
+            assert_eq!(sim.node(index).member_count(), 2, "{options:?}");
+            assert_eq!(sim.node(index).links().len(), 1, "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn refreshing_tries_at_once_what_failed_before() {
+    let mut sim = Sim::new(Options::default());
+    for _ in 0..2 {
+        sim.add(Config::default(), [7; 32]);
+    }
+    sim.cut(0, 1);
+    sim.introduce(0, 1);
+    sim.run(seconds(60));
+    sim.heal();
+    // The last try was not long ago, the next is not soon.
+    sim.run(seconds(1));
+    assert_eq!(sim.node(0).member_count(), 1);
+    sim.input(0, Input::Refresh);
+    sim.run(seconds(1));
+    assert_eq!(sim.node(0).member_count(), 2);
+}
