@@ -1,4 +1,5 @@
-//! What the experiments in virtual time share: a mesh on links of 10 to 50 ms, peers that talk on a beat, and a ledger of who heard what.
+//! What the experiments in virtual time share: a mesh on links of 10 to 50 ms, peers that talk on a beat, and a ledger of who
+//! heard what.
 
 use std::time::Duration;
 

@@ -155,7 +155,12 @@ impl Axis {
             Scale::Linear => (0..=TICKS).map(|tick| self.most * tick as f64 / TICKS as f64).collect(),
             Scale::Log => {
                 let powers = (self.least.log10().floor() as i32)..=(self.most.log10().ceil() as i32);
-                powers.map(|power| 10_f64.powi(power)).filter(|tick| (self.least..=self.most).contains(tick)).collect()
+                let inside = |steps: &[f64]| -> Vec<f64> {
+                    let ticks = powers.clone().flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
+                    ticks.filter(|tick| (self.least..=self.most).contains(tick)).collect()
+                };
+                let sparse = inside(&[1.0]);
+                if sparse.len() >= TICKS - 1 { sparse } else { inside(&[1.0, 2.0, 5.0]) }
             }
         }
     }
@@ -195,6 +200,7 @@ mod tests {
         assert_eq!((log.at(10.0), log.at(1_000.0)), (0.0, 100.0));
         assert!((log.at(100.0) - 50.0).abs() < 1e-9);
         assert_eq!(log.ticks(), [10.0, 100.0, 1_000.0]);
+        assert_eq!(Axis::over(Scale::Log, [30.0, 250.0].into_iter(), 0.0, 100.0).ticks(), [50.0, 100.0, 200.0]);
         let nothing = Axis::over(Scale::Log, [].into_iter(), 0.0, 100.0);
         assert!(nothing.at(1.0).is_finite());
     }

@@ -1,9 +1,9 @@
 //! When everybody sends on a beat: how often is each payload received, what does it cost, how late is it?
 //!
-//! The scene of `cargo lab flood`, played on each stack by the same code over the same links. Every peer sends one message to
-//! all in every round of 50 ms, each at its own phase. Three stretches of rounds follow each other without a gap: the first is not measured; of
-//! the second bytes and copies are counted, and each message is followed to whenever it arrives; the third keeps the beat. Then
-//! two silent seconds in which whatever was missed can be repaired.
+//! The scene of `cargo lab flood`, played on each stack by the same code over the same links. Every peer sends one message to all
+//! in every round of 50 ms, each at its own phase. Three stretches of rounds follow each other without a gap: the first is not
+//! measured; of the second bytes and copies are counted, and each message is followed to whenever it arrives; the third keeps the
+//! beat. Then two silent seconds in which whatever was missed can be repaired.
 
 mod iroh_gossip;
 mod peerflock;

@@ -1,8 +1,8 @@
 //! Peers come and go all the time while everybody talks: does anybody who stays miss a word?
 //!
 //! Of those who go half say goodbye and half die without a word; as many come. A message was due at a peer that stayed to the end
-//! if, when it was said, sender and receiver each had the other in its roster. Messages of those who died are counted apart: the last word of one who dies while speaking
-//! may reach nobody, but what one survivor has all must get.
+//! if, when it was said, sender and receiver each had the other in its roster. Messages of those who died are counted apart: the
+//! last word of one who dies while speaking may reach nobody, but what one survivor has all must get.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

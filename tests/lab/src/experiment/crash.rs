@@ -1,8 +1,9 @@
-//! Many peers die at the same moment without a word, while all send on a beat: who still hears whom, and how soon is all as before?
+//! Many peers die at the same moment without a word, while all send on a beat: who still hears whom, and how soon is all as
+//! before?
 //!
 //! Nobody is told of the crash; the survivors have to notice by silence. A message is *late* at a peer that does not have it
-//! within a bound. Under loss a few are late in the best of times, so a round counts as complete when almost all of its deliveries
-//! are in time, or no fewer than in the worst round before the crash; when the very last was late is told, too.
+//! within a bound. Under loss a few are late in the best of times, so a round counts as complete when almost all of its
+//! deliveries are in time, or no fewer than in the worst round before the crash; when the very last was late is told, too.
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! When everybody sends on a beat: how often is each payload received, what does it cost, how late is it?
 //!
-//! The protocol alone, in virtual time, on links of 10 to 50 ms one way, as its users run it. Every peer sends one message to all in every
-//! round of 50 ms, as in the measurements of other gossip protocols, so that copies, bytes and latency can be laid side by side.
+//! The protocol alone, in virtual time, on links of 10 to 50 ms one way, as its users run it. Every peer sends one message to all
+//! in every round of 50 ms, as in the measurements of other gossip protocols, so that copies, bytes and latency can be laid side
+//! by side.
 //!
-//! Three stretches of rounds follow each other without a gap: the first is not measured; of the second the bytes, copies and CPU time
-//! are counted, and each message is followed to whenever it arrives; the third keeps the beat, so that what was lost at the end of the second is
-//! repaired as it would be in a game.
+//! Three stretches of rounds follow each other without a gap: the first is not measured; of the second the bytes, copies and CPU
+//! time are counted, and each message is followed to whenever it arrives; the third keeps the beat, so that what was lost at the
+//! end of the second is repaired as it would be in a game.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Two meshes of the same name, each content, and one address handed from one to the other as a resolver would: how soon are they one?
+//! Two meshes of the same name, each content, and one address handed from one to the other as a resolver would: how soon are they
+//! one?
 //!
 //! Nobody on either island looks for more neighbors: that they merge at all is the point.
 

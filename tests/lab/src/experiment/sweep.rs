@@ -68,11 +68,11 @@ fn draw(found: &[(u16, Map<String, Value>)], payload: u16) -> String {
     let yardstick = |name, points| Line { name, points, is_yardstick: true };
     let mut charts = vec![
         Chart {
-            title: "What a peer receives".into(),
+            title: "Traffic of a peer".into(),
             unit: "kB/s above UDP",
             scale: Scale::Log,
             lines: vec![
-                line("received", each(&|peers, figures| Some(figures.get("bytes_per_payload_byte")?.as_f64()? * due(peers)))),
+                line("sent", each(&|peers, figures| Some(figures.get("bytes_per_payload_byte")?.as_f64()? * due(peers)))),
                 yardstick("must be received", each(&|peers, _| Some(due(peers)))),
             ],
         },
@@ -80,10 +80,7 @@ fn draw(found: &[(u16, Map<String, Value>)], payload: u16) -> String {
             title: "The same, for each byte of payload".into(),
             unit: "bytes per byte delivered",
             scale: Scale::Linear,
-            lines: vec![
-                line("received", figure("bytes_per_payload_byte")),
-                yardstick("must be received", each(&|_, _| Some(1.0))),
-            ],
+            lines: vec![line("sent", figure("bytes_per_payload_byte")), yardstick("must be received", each(&|_, _| Some(1.0)))],
         },
         Chart {
             title: "CPU time, for each message delivered".into(),
