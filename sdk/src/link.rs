@@ -25,6 +25,8 @@ use peerflock_proto::{CloseReason, LinkId, PeerId};
 use tokio::sync::oneshot;
 
 pub(crate) use connection::{LinkHandle, Taken};
+#[cfg(any(test, feature = "test-utils"))]
+pub(crate) use endpoint::plain;
 pub(crate) use endpoint::{LinkEndpoint, OpenError};
 pub(crate) use meter::Reading;
 pub(crate) use outbox::Backlog;

@@ -208,6 +208,15 @@ impl State {
     }
 }
 
+/// A plain QUIC endpoint on a real socket, with quinn's own settings and our keys, and how to dial from it: what links of a mesh
+/// are to be compared with.
+///
+/// # Errors
+/// When there is no such socket.
+pub fn plain_endpoint(address: SocketAddr) -> io::Result<(quinn::Endpoint, quinn::ClientConfig)> {
+    crate::link::plain(address).map_err(io::Error::other)
+}
+
 /// One end of a [`VirtualNetwork`], for [`PeerMeshBuilder::socket`](crate::PeerMeshBuilder::socket).
 pub struct VirtualSocket {
     address: SocketAddr,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
+#[cfg(any(test, feature = "test-utils"))]
+use quinn::Runtime;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::mpsc;
@@ -233,6 +235,16 @@ impl LinkEndpoint {
     fn meter(&self, link: LinkId) -> Arc<Meter> {
         Arc::new(Meter::new(self.sockets.connection_id_key ^ link.0, Instant::now().into_std()))
     }
+}
+
+/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with.
+#[cfg(any(test, feature = "test-utils"))]
+pub(crate) fn plain(address: SocketAddr) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
+    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh())?;
+    let server = ServerConfig::with_crypto(Arc::new(server_tls));
+    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
+    let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+    Ok((endpoint, quinn::ClientConfig::new(Arc::new(client_tls))))
 }
 
 /// QUIC's knobs. `streams` is how many streams the other end may open: the dialer opens the one there is.

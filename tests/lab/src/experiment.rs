@@ -2,6 +2,8 @@
 
 pub(crate) mod flood;
 pub(crate) mod game;
+pub(crate) mod link;
+pub(crate) mod queue;
 
 use std::path::PathBuf;
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{Failure, flood, game};
+use crate::experiment::{Failure, flood, game, link, queue};
 use crate::report::Report;
 
 /// Measures what Peerflock claims.
@@ -28,6 +28,10 @@ enum Experiment {
     Game(game::Options),
     /// The protocol alone in virtual time, everybody sending: copies, bytes and latency of each delivery.
     Flood(flood::Options),
+    /// Real sockets on loopback: CPU and memory of a mesh beside a plain full mesh of QUIC connections, in one run.
+    Link(link::Options),
+    /// One link in virtual time: how old state gets on a lossy one, a slow one, and after outages.
+    Queue(queue::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         }
         Some(Experiment::Game(options)) => game::run(&options).and_then(|report| finish(report, options.json.as_deref())),
         Some(Experiment::Flood(options)) => flood::run(&options).and_then(|report| finish(report, options.json.as_deref())),
+        Some(Experiment::Link(options)) => link::run(&options).and_then(|report| finish(report, options.json.as_deref())),
+        Some(Experiment::Queue(options)) => queue::run(&options).and_then(|report| finish(report, options.json.as_deref())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,5 +69,9 @@ Experiments, and what each proves:
                     costs in bytes and CPU, and how old the state is that players see
   cargo lab flood   when everybody sends on a beat, each hears each once: copies, bytes per byte of payload, latency against
                     the shortest path, in virtual time on links of 10 to 50 ms
+  cargo lab link    one packet carries many players' frames: CPU per delivered frame against a plain full mesh of QUIC
+                    connections, and memory per neighbor, over real sockets on loopback
+  cargo lab queue   fresh state never waits behind stale: its age in our queues at 5 % loss, after outages, and on a link of
+                    half the needed rate, over real QUIC in virtual time
 
 Each takes --help, and --json FILE for its figures.";
