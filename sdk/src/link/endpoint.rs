@@ -157,7 +157,7 @@ impl LinkEndpoint {
 
     /// Dials `address`. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn dial(&self, link: LinkId, address: SocketAddr, expect: Option<PeerId>) -> impl Future<Output = ()> + use<> {
-        let meter = self.meter(link);
+        let meter = self.meter(link, address);
         let mut client = self.client.clone();
         client.transport_config(Arc::new(transport(0, meter.clone())));
         let connecting = self.endpoint.connect_with(client, address, SERVER_NAME);
@@ -210,7 +210,7 @@ impl LinkEndpoint {
     /// Accepts a connection. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn accept(&self, link: LinkId, incoming: quinn::Incoming) -> impl Future<Output = ()> + use<> {
         let events = self.events.clone();
-        let meter = self.meter(link);
+        let meter = self.meter(link, incoming.remote_address());
         let mut server = self.server.clone();
         server.transport_config(Arc::new(transport(1, meter.clone())));
         async move {
@@ -232,8 +232,13 @@ impl LinkEndpoint {
         _ = timeout(deadline, self.endpoint.wait_idle()).await;
     }
 
-    fn meter(&self, link: LinkId) -> Arc<Meter> {
-        Arc::new(Meter::new(self.sockets.connection_id_key ^ link.0, Instant::now().into_std()))
+    fn meter(&self, link: LinkId, address: SocketAddr) -> Arc<Meter> {
+        let meter = Meter::new(self.sockets.connection_id_key ^ link.0, Instant::now().into_std());
+        // A conditioner makes a line of any way.
+        if canonical(address).ip().is_loopback() && self.sockets.conditioner.is_none() {
+            meter.set_boundless();
+        }
+        Arc::new(meter)
     }
 }
 

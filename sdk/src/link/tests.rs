@@ -387,3 +387,74 @@ async fn it_works_on_a_real_socket() {
     at_b.close(CloseReason::Pruned);
     assert_eq!(a.down().await, CloseReason::Pruned);
 }
+
+#[tokio::test]
+async fn no_datagram_is_lost_to_our_own_bursts_with_64_neighbors() {
+    const NEIGHBORS: usize = 64;
+    const TICKS: usize = 60;
+    let open = |seed: u8, told| {
+        let identity = Identity::from_seed([seed; 32]);
+        let bind = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        LinkEndpoint::open(&identity, None, bind, None, None, seed.into(), told).unwrap()
+    };
+    let (told, mut events) = mpsc::channel(256);
+    let hub = open(0, told);
+    tokio::spawn(hub.doorkeeper());
+    let address = hub.local_address().unwrap();
+    let (mut around, mut handles) = (Vec::new(), Vec::new());
+    // How many of the datagrams came in, at the hub.
+    let (links, mut linked) = mpsc::channel(NEIGHBORS);
+    let at_hub = tokio::spawn(async move {
+        let (mut frames, mut datagrams) = (0, 0);
+        while datagrams < NEIGHBORS * TICKS {
+            match events.recv().await.unwrap() {
+                LinkEvent::Knock { incoming } => drop(tokio::spawn(hub.accept(LinkId(frames as u64), *incoming))),
+                LinkEvent::Up { handle, .. } => links.send(handle).await.unwrap(),
+                LinkEvent::Frame { handled, .. } => {
+                    frames += 1;
+                    handled.into_iter().for_each(|handled| _ = handled.send(()));
+                }
+                LinkEvent::Datagram { .. } => datagrams += 1,
+                event => panic!("{event:?}"),
+            }
+        }
+        datagrams
+    });
+    for n in 1..=NEIGHBORS {
+        let (told, mut events) = mpsc::channel(256);
+        let endpoint = open(n as u8, told);
+        tokio::spawn(endpoint.dial(LinkId(1), address, None));
+        let Some(LinkEvent::Up { handle, .. }) = events.recv().await else { panic!("no link") };
+        handle.send_frame(Bytes::from_static(b"hello")).unwrap();
+        around.push((endpoint, handle, events));
+    }
+    while handles.len() < NEIGHBORS {
+        handles.push(linked.recv().await.unwrap());
+    }
+    let mut readers = Vec::new();
+    let mut neighbors = Vec::new();
+    for (endpoint, handle, mut events) in around {
+        neighbors.push(handle);
+        readers.push(tokio::spawn(async move {
+            for _ in 0..TICKS {
+                assert!(matches!(events.recv().await, Some(LinkEvent::Datagram { .. })));
+            }
+            drop(endpoint);
+        }));
+    }
+    // Everybody at the very same moment, each tick: the hub to all, all to the hub.
+    let mut ticks = tokio::time::interval(Duration::from_millis(16));
+    for _ in 0..TICKS {
+        ticks.tick().await;
+        for handle in handles.iter().chain(&neighbors) {
+            assert_eq!(handle.send_datagram(Bytes::from(vec![0; 1_000])), Taken::Sent);
+        }
+    }
+    let all = async {
+        assert_eq!(at_hub.await.unwrap(), NEIGHBORS * TICKS);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(20), all).await.expect("every single one arrived");
+}

@@ -37,11 +37,12 @@ impl BareLink {
     pub async fn pair(network: &VirtualNetwork, seed: u8) -> (Self, Self) {
         let (dialer, accepter) = (Opening::new(network, seed), Opening::new(network, seed.wrapping_add(1)));
         let to = accepter.address;
-        let (dialer, accepter) = tokio::join!(dialer.up(Some(to)), accepter.up(None));
-        // The first frame opens the stream, and both are members from then on.
+        let (dialer, mut accepter) = tokio::join!(dialer.up(Some(to)), accepter.up(None));
         dialer.handle.admit();
         accepter.handle.admit();
+        // The first frame opens the stream. A mesh's links carry datagrams only after admission, which needs frames.
         dialer.send_frame(Bytes::from_static(b"hello"));
+        while !matches!(accepter.events.recv().await, Some(LinkEvent::Frame { .. }) | None) {}
         (dialer, accepter)
     }
 
