@@ -1,7 +1,7 @@
 //! A network in memory, under the real QUIC stack, for tests in virtual time.
 //!
 //! Every socket gets an address of its own in 198.18.0.0/15 (RFC 2544: for tests). Packets wait, get lost, doubled and
-//! overtake each other as the [`LinkModel`] says, with chances drawn from the seed for each pair of sockets by itself, so that
+//! overtake each other as a [`Conditioner`] says, with chances drawn from the seed for each pair of sockets by itself, so that
 //! traffic of one pair never changes the luck of another. Under tokio's paused clock on one thread, with
 //! [`PeerMeshBuilder::seed`](crate::PeerMeshBuilder::seed) and fixed identities, the same seed gives the same run.
 //!

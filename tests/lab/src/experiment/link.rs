@@ -22,6 +22,8 @@ use crate::report::Report;
 
 /// How long the peers may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most neighbors where memory is measured.
+const NEIGHBORS_MAX: usize = 31;
 /// What is under way when the time is up may still arrive.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
@@ -100,37 +102,47 @@ struct Run {
     memory_per_link: Option<f64>,
 }
 
-/// The mesh as games use it.
-async fn mesh(options: &Options) -> Result<Run, Failure> {
-    let name = format!("lab-link-{}", std::process::id());
+/// What one more link takes at each of its ends: of two meshes of the same peers, one has few links and one has many. What a peer and
+/// what a member takes is the same in both.
+async fn memory_per_link(options: &Options) -> Result<Option<f64>, Failure> {
+    let (few, many) = (NeighborLimits::default().ideal, usize::from(options.peers - 1).min(NEIGHBORS_MAX));
+    if many <= few {
+        return Ok(None);
+    }
+    let (mut held, mut measured) = (Vec::new(), Vec::new());
+    for max in [few, many] {
+        let before = resident_bytes();
+        let meshes = gathered(options, max).await?;
+        everybody(&meshes, options.hz, Duration::from_secs(1), |player: &Arc<Player>| player.tick()).await;
+        measured.push((resident_bytes().zip(before).map(|(now, before)| now.saturating_sub(before)), links(&meshes)));
+        held.push(meshes);
+    }
+    let &[(few_bytes, few), (many_bytes, many)] = &measured[..] else { return Ok(None) };
+    drop(held);
+    sleep(Duration::from_secs(2)).await;
+    let bytes = many_bytes.zip(few_bytes).map(|(many, few)| many.saturating_sub(few) as f64);
+    Ok(bytes.map(|bytes| bytes / many.saturating_sub(few).max(1) as f64))
+}
+
+/// A mesh of so many, each with so many neighbors at most, in which all see all.
+async fn gathered(options: &Options, max_neighbors: usize) -> Result<Vec<Arc<Player>>, Failure> {
+    let name = format!("lab-link-{}-{max_neighbors}", std::process::id());
     let peers = usize::from(options.peers);
-    let builder = |name: &str| {
+    let mut meshes: Vec<(PeerMesh, _)> = Vec::new();
+    for n in 0..peers {
         let mut registry = Registry::default();
         let kind = registry.register(Kind { name: "frame".into(), shape: Shape::Bytes });
-        let builder = PeerMesh::named(name)
+        let mut builder = PeerMesh::named(&name)
             .secret([7; 32])
             .loopback_only()
             .lan(false)
-            .neighbors(NeighborLimits::with_max(options.max_neighbors))
+            .neighbors(NeighborLimits::with_max(max_neighbors))
             .registry(registry);
-        (builder, kind)
-    };
-    let unmet = |error: peerflock::StartError| Failure::Unmet(error.to_string());
-    // What a peer takes without any neighbor is not a neighbor's cost.
-    let empty = resident_bytes();
-    let mut hermits = Vec::new();
-    for n in 0..peers {
-        hermits.push(builder(&format!("{name}-{n}")).0.start().await.map_err(unmet)?);
-    }
-    let alone = resident_bytes();
-    let mut meshes: Vec<(PeerMesh, _)> = Vec::new();
-    for n in 0..peers {
-        let (mut builder, kind) = builder(&name);
         // Any three that are there: the first alone would soon be full.
         for known in (0..3).map(|k| (n * 7 + k * 13) % n.max(1)).filter(|known| *known < n) {
             builder = builder.join(meshes[known].0.ticket());
         }
-        meshes.push((builder.start().await.map_err(unmet)?, kind));
+        meshes.push((builder.start().await.map_err(|error| Failure::Unmet(error.to_string()))?, kind));
     }
     let deadline = Instant::now() + PATIENCE;
     while meshes.iter().any(|(mesh, _)| mesh.members().len() < peers) {
@@ -139,17 +151,21 @@ async fn mesh(options: &Options) -> Result<Run, Failure> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    let meshes: Vec<Arc<Player>> = meshes.into_iter().map(|(mesh, kind)| Player::new(mesh, kind, options.payload)).collect();
+    Ok(meshes.into_iter().map(|(mesh, kind)| Player::new(mesh, kind, options.payload)).collect())
+}
+
+/// Ends of links.
+fn links(meshes: &[Arc<Player>]) -> usize {
+    meshes.iter().map(|player| player.mesh.metrics().links.len()).sum()
+}
+
+/// The mesh as games use it.
+async fn mesh(options: &Options) -> Result<Run, Failure> {
+    let memory_per_link = memory_per_link(options).await?;
+    let meshes = gathered(options, options.max_neighbors).await?;
     let play = |length| everybody(&meshes, options.hz, length, |player: &Arc<Player>| player.tick());
     play(Duration::from_secs(2)).await;
-    let memory = resident_bytes();
-    let links: usize = meshes.iter().map(|player| player.mesh.metrics().links.len()).sum();
-    let memory_per_link = empty.zip(alone).zip(memory).map(|((empty, alone), memory)| {
-        let neighbors = memory.saturating_sub(alone).saturating_sub(alone.saturating_sub(empty));
-        neighbors as f64 / links.max(1) as f64
-    });
-    drop(hermits);
-    sleep(Duration::from_secs(2)).await;
+    let links = links(&meshes);
 
     let totals = || meshes.iter().fold(Totals::default(), |totals, player| totals.and(&player.mesh.metrics().counters));
     let (before, cpu, started) = (totals(), cpu_time(), Instant::now());
