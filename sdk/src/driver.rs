@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use peerflock_proto::{CloseReason, Event, Input, LinkId, Output};
+use peerflock_proto::{Candidate, CloseReason, Event, Input, LinkId, Output};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, canonical};
+use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, Taken, canonical};
+use crate::metrics::Pressure;
 use crate::resolve::ping;
-use shared::lock;
 pub(crate) use shared::{Shared, Standing};
+use shared::{count, lock};
 
 /// Reports that may wait for the driver. When it is behind, links read no further, and QUIC tells the other ends.
 pub(crate) const LINK_EVENTS_MAX: usize = 256;
@@ -42,7 +43,7 @@ const SHUT_DEADLINE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    endpoint: LinkEndpoint,
+    endpoint: Arc<LinkEndpoint>,
     link_events: mpsc::Receiver<LinkEvent>,
     slots: BTreeMap<LinkId, Slot>,
     /// The tasks of all links.
@@ -67,7 +68,7 @@ enum Slot {
 impl Driver {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        endpoint: LinkEndpoint,
+        endpoint: Arc<LinkEndpoint>,
         link_events: mpsc::Receiver<LinkEvent>,
         helpers: JoinSet<()>,
         probing: bool,
@@ -91,6 +92,7 @@ impl Driver {
         let doorkeeper = tokio::spawn(self.endpoint.doorkeeper());
         // Timers and outputs come before every wait, so a flood of reports delays neither.
         while !*shared.leaving.borrow() {
+            self.follow_if_moved();
             self.measure_if_due();
             let next_timer = self.settle();
             tokio::select! {
@@ -124,6 +126,8 @@ impl Driver {
                     return handle.close(CloseReason::Goodbye);
                 };
                 let rtt = handle.rtt();
+                count(&self.shared.counts.opened);
+                tracing::debug!(target: "peerflock::link", link = link.0, %peer, %address, dialed = handle.is_dialer(), "up");
                 *slot = Slot::Open(handle);
                 // The node wants to know at once whether this one is near.
                 self.shared.node(|node, now| {
@@ -136,6 +140,7 @@ impl Driver {
                 if self.slots.remove(&link).is_none() {
                     return;
                 }
+                tracing::debug!(target: "peerflock::link", link = link.0, "dial failed");
                 Input::DialFailed { link }
             }
             LinkEvent::Frame { link, bytes, handled } => {
@@ -155,6 +160,7 @@ impl Driver {
                 if self.slots.remove(&link).is_none() {
                     return;
                 }
+                self.note_end(link, reason, "down");
                 Input::LinkDown { link, reason }
             }
         };
@@ -214,17 +220,16 @@ impl Driver {
             Output::Probe { address } => self.probe(address),
             Output::Frame { link, bytes } => {
                 let Some(Slot::Open(handle)) = self.slots.get(&link) else { return };
-                if handle.send_frame(bytes).is_err() {
-                    let reason = CloseReason::TooSlow;
-                    handle.abort(reason);
-                    self.slots.remove(&link);
-                    self.shared.node(|node, now| node.handle(Input::LinkDown { link, reason }, now));
+                if handle.send_frame(bytes).is_err() && !self.cut(link) {
+                    count(&self.shared.counts.frames_dropped);
                 }
             }
             Output::Datagram { link, bytes } => {
                 let Some(Slot::Open(handle)) = self.slots.get(&link) else { return };
-                if !handle.send_datagram(bytes) {
-                    self.shared.datagrams_unsent.fetch_add(1, Ordering::Relaxed);
+                match handle.send_datagram(bytes) {
+                    Taken::Sent => {}
+                    Taken::Skipped => count(&self.shared.counts.datagrams_skipped),
+                    Taken::Refused => count(&self.shared.counts.datagrams_unsent),
                 }
             }
             Output::Admitted { link } => {
@@ -232,11 +237,14 @@ impl Driver {
                     handle.admit();
                 }
             }
-            Output::Close { link, reason } => match self.slots.remove(&link) {
-                Some(Slot::Open(handle)) => handle.close(reason),
-                Some(Slot::Pending(task)) => task.abort(),
-                None => {}
-            },
+            Output::Close { link, reason } => {
+                match self.slots.remove(&link) {
+                    Some(Slot::Open(handle)) => handle.close(reason),
+                    Some(Slot::Pending(task)) => task.abort(),
+                    None => return,
+                }
+                self.note_end(link, reason, "closed");
+            }
             // Told together with the others of its batch.
             Output::Event(event) => self.tell(vec![event]),
         }
@@ -278,10 +286,25 @@ impl Driver {
         self.measure_at = Instant::now() + MEASURE_EVERY;
         let mut traffic = lock(&self.shared.traffic);
         traffic.retain(|link, _| self.slots.contains_key(link));
-        let mut rtts = Vec::new();
+        let (mut rtts, mut stuck) = (Vec::new(), Vec::new());
         for (&link, slot) in &self.slots {
             let Slot::Open(handle) = slot else { continue };
-            traffic.entry(link).or_default().measure(&handle.stats(), handle.address(), MEASURE_EVERY);
+            let of_link = traffic.entry(link).or_default();
+            let moved = of_link.measure(&handle.stats(), handle.address(), MEASURE_EVERY);
+            if let Some(from) = moved {
+                tracing::info!(target: "peerflock::link", link = link.0, %from, address = %handle.address(), "moved");
+            }
+            let (before, pressure) = of_link.look(handle);
+            if before != pressure {
+                let (reading, backlog) = (handle.reading(), handle.backlog());
+                tracing::info!(
+                    target: "peerflock::link", link = link.0, ?pressure, queueing_ms = reading.queueing.as_millis(),
+                    limit = reading.limit, backlog = backlog.bytes, "pressure"
+                );
+            }
+            if pressure == Pressure::Stuck {
+                stuck.push(link);
+            }
             rtts.push((link, handle.rtt()));
         }
         drop(traffic);
@@ -290,6 +313,59 @@ impl Driver {
                 node.handle(Input::LinkStats { link, rtt }, now);
             }
         });
+        for link in stuck {
+            self.cut(link);
+        }
+    }
+
+    /// Cuts off whoever is too slow, unless it is the last neighbor we have, or we its last: then it is better than nothing.
+    /// Returns whether it was cut.
+    fn cut(&mut self, link: LinkId) -> bool {
+        let last = self.shared.node(|node, now| {
+            let links = node.links();
+            let Some(held) = links.iter().find(|held| held.link == link) else { return false };
+            let neighbors = node.members(now).into_iter().find(|member| member.peer == held.peer).map(|member| member.neighbors);
+            links.len() == 1 || neighbors.is_some_and(|neighbors| neighbors.len() <= 1)
+        });
+        if last {
+            return false;
+        }
+        let Some(Slot::Open(handle)) = self.slots.remove(&link) else { return false };
+        let reason = CloseReason::TooSlow;
+        handle.abort(reason);
+        count(&self.shared.counts.too_slow);
+        self.note_end(link, reason, "cut");
+        self.shared.node(|node, now| node.handle(Input::LinkDown { link, reason }, now));
+        true
+    }
+
+    /// After the socket was changed: links that we dialed have moved along, those that we accepted must be dialed anew.
+    fn follow_if_moved(&mut self) {
+        if !self.shared.moved.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let lost: Vec<LinkId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot, Slot::Open(handle) if !handle.is_dialer()))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in lost {
+            let Some(Slot::Open(handle)) = self.slots.remove(&link) else { continue };
+            let (address, reason) = (handle.address(), CloseReason::Transport);
+            handle.abort(reason);
+            self.note_end(link, reason, "left behind");
+            self.shared.node(|node, now| {
+                let peer = node.links().iter().find(|held| held.link == link).map(|held| held.peer);
+                node.handle(Input::LinkDown { link, reason }, now);
+                node.handle(Input::Candidates(vec![Candidate { address, peer }]), now);
+            });
+        }
+    }
+
+    fn note_end(&self, link: LinkId, reason: CloseReason, how: &'static str) {
+        count(&self.shared.counts.closed);
+        tracing::debug!(target: "peerflock::link", link = link.0, ?reason, how, "down");
     }
 
     /// Says goodbye, waits until it is heard or can no longer be, and closes everything.

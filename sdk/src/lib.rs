@@ -37,6 +37,7 @@
 //!   there is to join.
 //! - [`identity`] keeps who a player is from one start to the next.
 //! - [`Metrics`] tells what it costs and how it goes.
+//! - [`conditioner`] makes a bad network out of a good one, to see how a game fares there.
 //!
 //! # The world
 //! A world is made of entities with components. Each entity has one owner, and only its owner changes it:
@@ -77,6 +78,7 @@
 //! Whatever can grow has a limit with a name, in [`Limits`] or in the module where it grows: links, members, entities, bytes
 //! that wait for a slow neighbor, events that wait for a slow game.
 
+pub mod conditioner;
 mod driver;
 pub mod identity;
 mod link;
@@ -87,7 +89,8 @@ pub mod resolve;
 pub mod test_utils;
 
 pub use bytes::Bytes;
-pub use metrics::{LinkMetrics, Metrics};
+pub use conditioner::{Conditioner, ParseConditionerError};
+pub use metrics::{LinkMetrics, Metrics, Pressure};
 pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
 pub use peerflock_proto::state::{FIELDS_MAX, REFS_MAX};
 pub use peerflock_proto::wire::codec;

@@ -1,14 +1,18 @@
 //! The links of a mesh, over QUIC: the only room that touches a socket.
 //!
 //! One UDP socket dials and accepts. A link is one connection: TLS 1.3 with raw public keys both ways ([`tls`]), one stream
-//! for frames ([`connection`]), unreliable datagrams beside it that nothing holds back ([`congestion`]). Who may knock is
-//! the gate's business ([`gate`]), who may come in the protocol's.
+//! for frames ([`connection`]), unreliable datagrams beside it that nothing holds back ([`congestion`]). What the link cannot
+//! take is skipped, never queued ([`meter`]); bursts are spread ([`paced`]). Who may knock is the gate's business ([`gate`]),
+//! who may come in the protocol's.
 
+mod conditioned;
 mod congestion;
 mod connection;
 mod endpoint;
 mod gate;
+mod meter;
 mod outbox;
+mod paced;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -20,8 +24,12 @@ use bytes::Bytes;
 use peerflock_proto::{CloseReason, LinkId, PeerId};
 use tokio::sync::oneshot;
 
-pub(crate) use connection::LinkHandle;
+pub(crate) use connection::{LinkHandle, Taken};
+#[cfg(any(test, feature = "test-utils"))]
+pub(crate) use endpoint::plain;
 pub(crate) use endpoint::{LinkEndpoint, OpenError};
+pub(crate) use meter::Reading;
+pub(crate) use outbox::Backlog;
 pub(crate) use socket::SocketCounters;
 
 /// What a link tells the driver.

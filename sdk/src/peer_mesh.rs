@@ -4,8 +4,9 @@ mod background;
 mod builder;
 mod start;
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use peerflock_proto::{
 };
 
 use crate::driver::Shared;
-use crate::metrics::Metrics;
-use crate::resolve::{Listing, Ticket};
+use crate::link::LinkEndpoint;
+use crate::metrics::{Metrics, Pressure};
+use crate::resolve::{Interface, Listing, Ticket};
 
 pub use background::StartingMesh;
 pub use builder::PeerMeshBuilder;
@@ -38,6 +40,9 @@ pub struct PeerMesh {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    /// Gone once the mesh is left: the driver holds the socket.
+    endpoint: Weak<LinkEndpoint>,
+    interface: Interface,
     peer: PeerId,
     boot: Boot,
     mesh: MeshId,
@@ -157,6 +162,42 @@ impl PeerMesh {
     /// What is counted and measured. Hashes the world: for an overlay a few times a second, not for every frame.
     pub fn metrics(&self) -> Metrics {
         self.handle.shared.metrics()
+    }
+
+    /// Whether what we send gets through as fast as we send it: the worst of all links, as of the last half second.
+    ///
+    /// [`send`](Self::send) takes messages in any case, and what waits is bounded; a game that sends much should look here first.
+    /// Which link it is, and how it fares, is in [`metrics`](Self::metrics).
+    pub fn pressure(&self) -> Pressure {
+        self.handle.shared.pressure()
+    }
+
+    /// Moves to a new socket: after the machine slept or changed networks, when the old one may be bound to an address that
+    /// is gone. The members stay, and so do all links that we dialed (RFC 9000, section 9); others are dialed anew.
+    ///
+    /// Needed only where a socket is bound to one address, or a router has forgotten its port; to move is cheap, so do it when
+    /// in doubt.
+    ///
+    /// # Errors
+    /// When no socket can be opened, or the mesh is left. The old one stays in use then.
+    pub fn rebind(&self) -> io::Result<()> {
+        self.move_to(None)
+    }
+
+    /// The same, to this socket.
+    ///
+    /// # Errors
+    /// When it has no address.
+    #[cfg(feature = "test-utils")]
+    pub fn rebind_to(&self, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<()> {
+        self.move_to(Some(socket))
+    }
+
+    fn move_to(&self, socket: Option<Arc<dyn quinn::AsyncUdpSocket>>) -> io::Result<()> {
+        let endpoint = self.handle.endpoint.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let bound = endpoint.rebind(socket)?;
+        self.handle.shared.moved(self.handle.interface.addresses(bound));
+        Ok(())
     }
 
     /// Whether the mesh is left, by this handle or another, and nothing more will happen.

@@ -1,21 +1,24 @@
 //! A network in memory, under the real QUIC stack, for tests in virtual time.
 //!
 //! Every socket gets an address of its own in 198.18.0.0/15 (RFC 2544: for tests). Packets wait, get lost, doubled and
-//! overtake each other as the [`LinkModel`] says, with chances drawn from the seed for each pair of sockets by itself, so that
+//! overtake each other as a [`Conditioner`] says, with chances drawn from the seed for each pair of sockets by itself, so that
 //! traffic of one pair never changes the luck of another. Under tokio's paused clock on one thread, with
 //! [`PeerMeshBuilder::seed`](crate::PeerMeshBuilder::seed) and fixed identities, the same seed gives the same run.
 //!
 //! ```
 //! use peerflock::PeerMesh;
-//! use peerflock::test_utils::{LinkModel, VirtualNetwork};
+//! use peerflock::Conditioner;
+//! use peerflock::test_utils::VirtualNetwork;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), peerflock::StartError> {
-//! let network = VirtualNetwork::new(7, LinkModel { loss: 0.05, ..LinkModel::default() });
+//! let network = VirtualNetwork::new(7, Conditioner { loss: 0.05, ..Conditioner::default() });
 //! let mesh = PeerMesh::named("test").lan(false).socket(network.socket()).seed([7; 32]).start().await?;
 //! assert_eq!(mesh.members().len(), 1);
 //! # Ok(()) }
 //! ```
+
+mod bare_link;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -26,39 +29,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+pub use bare_link::BareLink;
+
+use crate::conditioner::{Conditioner, Line, Path, hash};
+
 /// The port of all sockets.
 const PORT: u16 = 4_433;
 /// Packets that wait at one socket; more are lost, as at a real one.
 const QUEUE_PACKETS_MAX: usize = 4_096;
-/// What a packet that others overtake waits longer, at most.
-const OVERTAKEN: Duration = Duration::from_millis(50);
-
-/// What packets go through from one socket to another. By default a perfect network with 10 ms one way.
-#[derive(Clone, Copy, Debug)]
-pub struct LinkModel {
-    /// The time one way at the least.
-    pub delay: Duration,
-    /// What is added at most, evenly drawn for every packet.
-    pub jitter: Duration,
-    /// The part of packets that is lost, 0 to 1.
-    pub loss: f64,
-    /// The part of packets that comes twice, 0 to 1.
-    pub duplicates: f64,
-    /// The part of packets that waits up to 50 ms longer, so that others overtake it, 0 to 1.
-    pub reordering: f64,
-}
-
-impl Default for LinkModel {
-    fn default() -> Self {
-        Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0.0, duplicates: 0.0, reordering: 0.0 }
-    }
-}
 
 /// What a network has carried so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,9 +66,9 @@ pub struct VirtualNetwork {
 #[derive(Debug)]
 struct State {
     seed: u64,
-    model: LinkModel,
-    models: BTreeMap<(SocketAddr, SocketAddr), LinkModel>,
-    chances: BTreeMap<(SocketAddr, SocketAddr), Chance>,
+    conditioner: Conditioner,
+    conditioners: BTreeMap<(SocketAddr, SocketAddr), Conditioner>,
+    paths: BTreeMap<(SocketAddr, SocketAddr), (Path, Line)>,
     inboxes: BTreeMap<SocketAddr, Inbox>,
     unplugged: BTreeSet<SocketAddr>,
     origin: Option<Instant>,
@@ -109,13 +92,13 @@ struct Packet {
 }
 
 impl VirtualNetwork {
-    /// A network on which all packets fare as `model` says.
-    pub fn new(seed: u64, model: LinkModel) -> Self {
+    /// A network on which all packets fare as `conditioner` says, each direction of each pair by itself. `seed` is its luck.
+    pub fn new(seed: u64, conditioner: Conditioner) -> Self {
         let state = State {
             seed,
-            model,
-            models: BTreeMap::new(),
-            chances: BTreeMap::new(),
+            conditioner,
+            conditioners: BTreeMap::new(),
+            paths: BTreeMap::new(),
             inboxes: BTreeMap::new(),
             unplugged: BTreeSet::new(),
             origin: None,
@@ -140,14 +123,14 @@ impl VirtualNetwork {
         Arc::new(VirtualSocket { address, network: self.clone(), timer: Mutex::default() })
     }
 
-    /// From now on all packets fare so, but those between pairs with a model of their own.
-    pub fn set_model(&self, model: LinkModel) {
-        self.state().model = model;
+    /// From now on all packets fare so, but those between pairs with a conditioner of their own.
+    pub fn set_conditioner(&self, conditioner: Conditioner) {
+        self.state().conditioner = conditioner;
     }
 
     /// From now on packets from one address to the other fare so. The way back is another link.
-    pub fn set_link_model(&self, from: SocketAddr, to: SocketAddr, model: LinkModel) {
-        self.state().models.insert((from, to), model);
+    pub fn set_link_conditioner(&self, from: SocketAddr, to: SocketAddr, conditioner: Conditioner) {
+        self.state().conditioners.insert((from, to), conditioner);
     }
 
     /// From now on nothing comes from or gets to `address`: its process has crashed, or its cable is out.
@@ -182,24 +165,18 @@ impl State {
         self.stats.sent += 1;
         let seen = format!("{} {from} {to} {}", now.duration_since(origin).as_micros(), bytes.len());
         self.stats.trace = hash(self.stats.trace, seen.as_bytes());
-        let model = *self.models.get(&(from, to)).unwrap_or(&self.model);
+        let conditioner = *self.conditioners.get(&(from, to)).unwrap_or(&self.conditioner);
         let seed = self.seed;
-        let chance = self.chances.entry((from, to)).or_insert_with(|| Chance(hash(seed, format!("{from} {to}").as_bytes())));
-        // Always drawn in the same number and order, so that one chance does not shift the next.
-        let lost = chance.happens(model.loss);
-        let copies = 1 + usize::from(chance.happens(model.duplicates));
-        let delays: [Duration; 2] = std::array::from_fn(|_| {
-            let jitter = model.jitter.mul_f64(chance.part());
-            let (late, how_late) = (chance.happens(model.reordering), OVERTAKEN.mul_f64(chance.part()));
-            model.delay + jitter + if late { how_late } else { Duration::ZERO }
-        });
-        if lost || self.unplugged.contains(&from) {
+        let (path, line) =
+            self.paths.entry((from, to)).or_insert_with(|| (Path::new(seed, &format!("{from} {to}")), Line::default()));
+        let mut arrivals = path.pass(&conditioner, line, bytes.len(), now).peekable();
+        if arrivals.peek().is_none() || self.unplugged.contains(&from) {
             self.stats.lost += 1;
             return;
         }
-        for delay in delays.into_iter().take(copies) {
+        for due in arrivals {
             self.packets += 1;
-            let packet = Packet { due: now + delay, number: self.packets, from, bytes: bytes.to_vec() };
+            let packet = Packet { due, number: self.packets, from, bytes: bytes.to_vec() };
             match self.inboxes.get_mut(&to).filter(|inbox| inbox.waiting.len() < QUEUE_PACKETS_MAX) {
                 Some(inbox) => {
                     inbox.waiting.push(Reverse(packet));
@@ -229,6 +206,15 @@ impl State {
             return Ok(packet);
         }
     }
+}
+
+/// A plain QUIC endpoint on a real socket, with quinn's own settings and our keys, and how to dial from it: what links of a mesh
+/// are to be compared with.
+///
+/// # Errors
+/// When there is no such socket.
+pub fn plain_endpoint(address: SocketAddr) -> io::Result<(quinn::Endpoint, quinn::ClientConfig)> {
+    crate::link::plain(address).map_err(io::Error::other)
 }
 
 /// One end of a [`VirtualNetwork`], for [`PeerMeshBuilder::socket`](crate::PeerMeshBuilder::socket).
@@ -305,33 +291,13 @@ impl UdpPoller for AlwaysWritable {
     }
 }
 
-/// `SplitMix64` (Steele et al., 2014): small, fast, and the same everywhere.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    /// Evenly drawn from 0 to 1.
-    fn part(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn happens(&mut self, probability: f64) -> bool {
-        self.part() < probability
-    }
-}
-
-/// FNV-1a over `bytes`, going on from `before`.
-fn hash(before: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(before ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 
     async fn receive(socket: &VirtualSocket) -> (Vec<u8>, SocketAddr) {
         std::future::poll_fn(|cx| {
@@ -345,8 +311,8 @@ mod tests {
         .await
     }
 
-    async fn arrivals(seed: u64, model: LinkModel) -> (Vec<u8>, Duration, NetworkStats) {
-        let network = VirtualNetwork::new(seed, model);
+    async fn arrivals(seed: u64, conditioner: Conditioner) -> (Vec<u8>, Duration, NetworkStats) {
+        let network = VirtualNetwork::new(seed, conditioner);
         let (a, b) = (network.socket(), network.socket());
         for n in 0..200 {
             network.inject(a.address(), b.address(), &[n]);
@@ -363,7 +329,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_perfect_network_only_delays() {
-        let (arrived, last, stats) = arrivals(1, LinkModel::default()).await;
+        let (arrived, last, stats) = arrivals(1, LAN).await;
         assert_eq!(arrived, (0..200).collect::<Vec<u8>>());
         assert!(last >= Duration::from_millis(10) && last <= Duration::from_millis(12), "{last:?}");
         assert_eq!((stats.sent, stats.delivered, stats.lost), (200, 200, 0));
@@ -371,19 +337,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bad_one_does_all_it_says_and_the_same_again() {
-        let model =
-            LinkModel { jitter: Duration::from_millis(20), loss: 0.2, duplicates: 0.2, reordering: 0.1, ..LinkModel::default() };
-        let (arrived, _, stats) = arrivals(1, model).await;
+        let bad = Conditioner { jitter: Duration::from_millis(20), loss: 0.2, duplicates: 0.2, reordering: 0.1, ..LAN };
+        let (arrived, _, stats) = arrivals(1, bad).await;
         assert!((20..80).contains(&stats.lost), "about 40 of 200: {}", stats.lost);
         assert!(stats.delivered > 200 - stats.lost, "some came twice");
         assert!(!arrived.is_sorted(), "some were overtaken");
-        assert_eq!(arrivals(1, model).await.0, arrived);
-        assert_ne!(arrivals(2, model).await.0, arrived);
+        assert_eq!(arrivals(1, bad).await.0, arrived);
+        assert_ne!(arrivals(2, bad).await.0, arrived);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_passes_an_unplugged_cable() {
-        let network = VirtualNetwork::new(1, LinkModel::default());
+        let network = VirtualNetwork::new(1, LAN);
         let (a, b) = (network.socket(), network.socket());
         network.unplug(b.address());
         network.inject(a.address(), b.address(), b"lost");

@@ -2,10 +2,9 @@
 //!
 //! | layer | file | what runs |
 //! | --- | --- | --- |
-//! | the protocol alone, in virtual time | `mesh.rs`, `chaos.rs` | up to a hundred nodes in one thread; the same seed gives the same trace |
+//! | the protocol alone, in virtual time | `mesh.rs`, `overlay.rs`, `chaos.rs` | up to a hundred nodes in one thread; the same seed gives the same trace |
 //! | the same, with all that was said and heard compared | `nothing_lost.rs` | twenty and forty nodes, losses up to 30 %, relays that die |
 //! | the same, with members that cheat | `weaknesses/` | what Peer Channel could not do, a test for each |
-//! | the protocol alone, in virtual time | `mesh.rs`, `overlay.rs`, `chaos.rs` | up to a hundred nodes in one thread; the same seed gives the same trace |
 //! | real QUIC on a network in memory, under a paused clock | `virtual_network.rs` | eight peers with loss, jitter and duplicates |
 //! | real processes on loopback | `processes.rs` | the game and the lobby as players start them |
 //!

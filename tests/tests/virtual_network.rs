@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peerflock::test_utils::{LinkModel, NetworkStats, VirtualNetwork};
+use peerflock::test_utils::{NetworkStats, VirtualNetwork};
 use peerflock::{
-    Change, CloseReason, EntityId, Event, Farewell, Identity, Kind, KindId, Orphan, PeerId, PeerMesh, PeerMeshBuilder, Profile,
-    Registry, Shape, StartError, Target, Topic, Value, WorldEvent,
+    Change, CloseReason, Conditioner, EntityId, Event, Farewell, Identity, Kind, KindId, Orphan, PeerId, PeerMesh,
+    PeerMeshBuilder, Profile, Registry, Shape, StartError, Target, Topic, Value, WorldEvent,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -17,13 +17,15 @@ const CHAT: Topic = Topic(Topic::RESERVED);
 const POSITION: KindId = KindId(0);
 const NAME: KindId = KindId(1);
 /// What players on ordinary Wi-Fi have on a bad evening.
-const BAD_EVENING: LinkModel = LinkModel {
+const BAD_EVENING: Conditioner = Conditioner {
     delay: Duration::from_millis(20),
     jitter: Duration::from_millis(10),
     loss: 0.05,
     duplicates: 0.02,
     reordering: 0.02,
+    ..LAN
 };
+const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 
 fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
     let mut registry = Registry::default();
@@ -235,7 +237,7 @@ async fn a_wrong_password_stays_outside_and_the_mesh_plays_on() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_there_and_another_game_are_said_in_words() {
-    let network = VirtualNetwork::new(3, LinkModel::default());
+    let network = VirtualNetwork::new(3, LAN);
     let nobody = "198.18.200.1:4433".parse().unwrap();
     let alone = builder(&network, 1).join_address(nobody).start().await;
     assert!(matches!(alone, Err(StartError::NobodyThere { tried: 1 })), "{alone:?}");
@@ -274,7 +276,7 @@ async fn whoever_leaves_is_heard_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ticket_is_enough() {
-    let network = VirtualNetwork::new(5, LinkModel::default());
+    let network = VirtualNetwork::new(5, LAN);
     let first = builder(&network, 1).start().await.unwrap();
     let ticket = first.ticket().to_string().parse().unwrap();
     let guest = PeerMesh::from_ticket(&ticket)
@@ -297,7 +299,7 @@ fn registry_of(network: &VirtualNetwork) -> Registry {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_at_the_port_does_nothing_but_count() {
-    let network = VirtualNetwork::new(6, LinkModel::default());
+    let network = VirtualNetwork::new(6, LAN);
     let mut players = gather(&network, 2).await;
     play(&mut players, Duration::from_secs(5), Player::rest, |players| all_see(players, 2)).await;
     let (stranger, door) = ("198.19.0.1:9".parse().unwrap(), players[0].mesh.local_addresses()[0]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Node, PeerId, Time};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::mailbox::Mailbox;
 use crate::link::SocketCounters;
-use crate::metrics::{LinkMetrics, Metrics, Traffic};
+use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
 use crate::resolve::Listing;
 
 /// Refusals remembered while starting: one is enough to fail, a few tell more.
@@ -35,9 +35,27 @@ pub(crate) struct Shared {
     /// What resolvers tell others about this mesh.
     listing: Mutex<Listing>,
     pub(super) traffic: Mutex<BTreeMap<LinkId, Traffic>>,
-    pub(super) datagrams_unsent: AtomicU64,
+    pub(super) counts: LinkCounts,
+    /// The socket is another one now: the driver should look after the links.
+    pub(super) moved: AtomicBool,
     socket: Arc<SocketCounters>,
     entities_spawned: AtomicU32,
+}
+
+/// What the driver counts of all links.
+#[derive(Debug, Default)]
+pub(super) struct LinkCounts {
+    pub(super) datagrams_unsent: AtomicU64,
+    pub(super) datagrams_skipped: AtomicU64,
+    pub(super) frames_dropped: AtomicU64,
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
+    pub(super) too_slow: AtomicU64,
+}
+
+/// One more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// How far joining has come.
@@ -64,7 +82,8 @@ impl Shared {
             closed: watch::Sender::default(),
             listing: Mutex::new(listing),
             traffic: Mutex::default(),
-            datagrams_unsent: AtomicU64::new(0),
+            counts: LinkCounts::default(),
+            moved: AtomicBool::new(false),
             socket,
             entities_spawned: AtomicU32::new(0),
         }
@@ -121,7 +140,19 @@ impl Shared {
         self.leaving.send_replace(true);
     }
 
+    /// The worst pressure on any link.
+    pub(crate) fn pressure(&self) -> Pressure {
+        lock(&self.traffic).values().map(Traffic::pressure).max().unwrap_or_default()
+    }
+
+    /// Our socket is another one now, and we can be found at these addresses.
+    pub(crate) fn moved(&self, addresses: Vec<SocketAddr>) {
+        self.moved.store(true, Ordering::Relaxed);
+        self.act(|node, now| node.handle(Input::SetAddresses(addresses), now));
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
+        let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (counters, links, state_hash, entity_count) =
             self.node(|node, _| (node.counters(), node.links(), node.state_hash(), node.entity_count()));
         let traffic = lock(&self.traffic);
@@ -133,7 +164,13 @@ impl Shared {
             state_hash,
             entity_count,
             events_dropped: self.mailbox.dropped(),
-            datagrams_unsent: self.datagrams_unsent.load(Ordering::Relaxed),
+            pressure: traffic.values().map(Traffic::pressure).max().unwrap_or_default(),
+            datagrams_unsent: counted(&self.counts.datagrams_unsent),
+            datagrams_skipped: counted(&self.counts.datagrams_skipped),
+            frames_dropped: counted(&self.counts.frames_dropped),
+            links_opened: counted(&self.counts.opened),
+            links_closed: counted(&self.counts.closed),
+            links_too_slow: counted(&self.counts.too_slow),
             packets_ignored: self.socket.ignored(),
             probes_answered: self.socket.probes(),
             knocks_ignored: self.socket.knocks_ignored(),

@@ -1,5 +1,6 @@
 //! One link: a QUIC connection with one stream for frames, and datagrams beside it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,17 +10,25 @@ use bytes::Bytes;
 use peerflock_proto::{CloseReason, LinkId, PeerId, wire};
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, TransportErrorCode, VarInt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::outbox::{BacklogFull, Next, Outbox};
+use super::meter::{Meter, Reading};
+use super::outbox::{Backlog, BacklogFull, FRAME_OVERHEAD_BYTES, Next, Outbox};
 use super::{LinkEvent, canonical, tls};
 
+/// Datagrams that may wait for the socket, in bytes; past it the oldest fall out. As the congestion window never binds, only
+/// one burst ever waits: a tick's worth of full datagrams. A smaller buffer would eat a burst's own beginning.
+pub(super) const DATAGRAM_SEND_BYTES: usize = 32 * 1_200;
+/// What QUIC counts for each of them beside its bytes.
+const DATAGRAM_OVERHEAD_BYTES: usize = 32;
 /// What a stranger may send ahead of us, in bytes, over the whole connection.
 pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
 /// What a member may send ahead of us, in bytes, over the whole connection.
 const MEMBER_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How long a closing link waits for the other end to confirm what was sent before.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+/// What a frame's length takes on the stream, in bytes.
+const PREFIX_BYTES: usize = 4;
 /// The label under which both ends derive 32 bytes that only they can know (RFC 9266, section 4).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// TLS alert 120, "no application protocol", as a QUIC error (RFC 9001, section 4.8).
@@ -30,7 +39,20 @@ const NO_APPLICATION_PROTOCOL: u8 = 0x78;
 pub(crate) struct LinkHandle {
     connection: Connection,
     outbox: Arc<Outbox>,
+    meter: Arc<Meter>,
     admitted: Arc<AtomicBool>,
+    dialer: bool,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It leaves with the next packet.
+    Sent,
+    /// The link is slower than what we have for it: this one is skipped, a newer one will go.
+    Skipped,
+    /// It was too long, or the connection is dying.
+    Refused,
 }
 
 impl LinkHandle {
@@ -39,9 +61,32 @@ impl LinkHandle {
         self.outbox.push(frame)
     }
 
-    /// Sends a datagram, or lets it fall: too long ones, and all on a dying connection. Returns whether it was taken.
-    pub(crate) fn send_datagram(&self, datagram: Bytes) -> bool {
-        self.connection.send_datagram(datagram).is_ok()
+    /// Sends a datagram now or never.
+    pub(crate) fn send_datagram(&self, datagram: Bytes) -> Taken {
+        if !self.meter.admits(datagram.len(), Instant::now().into_std()) {
+            return Taken::Skipped;
+        }
+        if self.connection.send_datagram(datagram).is_ok() { Taken::Sent } else { Taken::Refused }
+    }
+
+    /// What the link can take, as far as we can tell.
+    pub(crate) fn reading(&self) -> Reading {
+        self.meter.reading()
+    }
+
+    /// What waits to be written on the stream.
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.outbox.backlog()
+    }
+
+    /// Bytes of datagrams that wait for the socket.
+    pub(crate) fn datagram_backlog_bytes(&self) -> usize {
+        DATAGRAM_SEND_BYTES.saturating_sub(self.connection.datagram_send_buffer_space() + DATAGRAM_OVERHEAD_BYTES)
+    }
+
+    /// Whether we dialed it. Then it survives that we move to another address; else it does not (RFC 9000, section 9).
+    pub(crate) fn is_dialer(&self) -> bool {
+        self.dialer
     }
 
     /// The other end is a member now: it may send longer frames, and more of them ahead.
@@ -86,6 +131,7 @@ pub(super) async fn run(
     connection: Connection,
     dialer: bool,
     expect: Option<PeerId>,
+    meter: Arc<Meter>,
     events: mpsc::Sender<LinkEvent>,
 ) {
     let Some((peer, exporter)) = prove(&connection) else {
@@ -101,10 +147,16 @@ pub(super) async fn run(
     }
     let outbox = Arc::new(Outbox::default());
     let admitted = Arc::new(AtomicBool::new(false));
-    let handle = LinkHandle { connection: connection.clone(), outbox: outbox.clone(), admitted: admitted.clone() };
+    let handle = LinkHandle {
+        connection: connection.clone(),
+        outbox: outbox.clone(),
+        meter: meter.clone(),
+        admitted: admitted.clone(),
+        dialer,
+    };
     let address = canonical(connection.remote_address());
     tell(&events, LinkEvent::Up { link, peer, address, exporter, handle }).await;
-    let reason = talk(link, &connection, dialer, &outbox, &admitted, &events).await;
+    let reason = talk(link, &connection, dialer, &outbox, &meter, &admitted, &events).await;
     tell(&events, LinkEvent::Down { link, reason }).await;
 }
 
@@ -141,6 +193,7 @@ async fn talk(
     connection: &Connection,
     dialer: bool,
     outbox: &Outbox,
+    meter: &Meter,
     admitted: &AtomicBool,
     events: &mpsc::Sender<LinkEvent>,
 ) -> CloseReason {
@@ -156,7 +209,7 @@ async fn talk(
     // Each of them runs until the link ends, so none is ever cancelled halfway through a frame.
     tokio::select! {
         biased;
-        reason = write(connection, &mut send, outbox) => reason,
+        reason = write(connection, &mut send, outbox, meter) => reason,
         reason = read_frames(link, connection, &mut receive, admitted, events) => reason,
         reason = read_datagrams(link, connection, events) => reason,
         reason = overdue(connection, outbox) => reason,
@@ -171,16 +224,25 @@ async fn overdue(connection: &Connection, outbox: &Outbox) -> CloseReason {
     reason
 }
 
-async fn write(connection: &Connection, send: &mut SendStream, outbox: &Outbox) -> CloseReason {
+async fn write(connection: &Connection, send: &mut SendStream, outbox: &Outbox, meter: &Meter) -> CloseReason {
     loop {
         match outbox.next().await {
             Next::Write(frames) => {
-                let lengths: Vec<usize> = frames.iter().map(Bytes::len).collect();
-                let mut chunks: Vec<Bytes> = frames.into_iter().flat_map(|frame| [length_prefix(&frame), frame]).collect();
-                if send.write_all_chunks(&mut chunks).await.is_err() {
-                    return ended(connection).await;
+                let cost = frames.len() * (FRAME_OVERHEAD_BYTES - PREFIX_BYTES);
+                let mut chunks: VecDeque<Bytes> = frames.into_iter().flat_map(|frame| [length_prefix(&frame), frame]).collect();
+                while !chunks.is_empty() {
+                    let (mut batch, bytes) = take(&mut chunks, meter.stream_piece());
+                    let wait = meter.stream_wait(bytes, Instant::now().into_std());
+                    // Last words are few, and their deadline is near.
+                    if wait > Duration::ZERO && !outbox.is_closing() {
+                        sleep(wait).await;
+                    }
+                    if send.write_all_chunks(&mut batch).await.is_err() {
+                        return ended(connection).await;
+                    }
+                    outbox.written(bytes);
                 }
-                outbox.written(lengths);
+                outbox.written(cost);
             }
             Next::Close(reason) => {
                 // Closing discards what the other end has not confirmed, so wait for that.
@@ -192,6 +254,22 @@ async fn write(connection: &Connection, send: &mut SendStream, outbox: &Outbox) 
             }
         }
     }
+}
+
+/// The first `most` bytes of `chunks`, and how many they are.
+fn take(chunks: &mut VecDeque<Bytes>, most: usize) -> (Vec<Bytes>, usize) {
+    let (mut taken, mut room) = (Vec::new(), most);
+    while let Some(mut chunk) = chunks.pop_front() {
+        if chunk.len() > room {
+            chunks.push_front(chunk.split_off(room));
+        }
+        room -= chunk.len();
+        taken.push(chunk);
+        if room == 0 {
+            break;
+        }
+    }
+    (taken, most - room)
 }
 
 async fn read_frames(

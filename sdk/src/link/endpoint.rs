@@ -7,28 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
+#[cfg(any(test, feature = "test-utils"))]
+use quinn::Runtime;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::conditioned::ConditionedSocket;
 use super::congestion::ConstantWindowFactory;
-use super::connection::{self, STRANGER_WINDOW_BYTES};
+use super::connection::{self, DATAGRAM_SEND_BYTES, STRANGER_WINDOW_BYTES};
 use super::gate::Gate;
+use super::meter::Meter;
+use super::paced::PacedSocket;
 use super::socket::{self, CountingSocket, SocketCounters};
 use super::{LinkEvent, canonical, tls};
+use crate::conditioner::Conditioner;
 
 /// A connection that does not stand after this long, dialed or accepted, is given up.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection on which nothing was heard for this long is gone.
-const IDLE_TIMEOUT_MS: u32 = 5_000;
+/// A connection on which nothing was heard for this long is gone. The protocol has its own, shorter patience with members; what it
+/// is patient with, QUIC must not end.
+const IDLE_TIMEOUT_MS: u32 = 15_000;
 /// How often a silent connection says that it lives, and keeps the ports of a router open.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// What QUIC assumes before it has measured: closer to how players are linked than its own 333 ms.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Datagrams that may wait for the socket, in bytes; past it the oldest fall out. As the congestion window never binds, only
-/// one burst ever waits: a tick's worth of full datagrams. A smaller buffer would eat a burst's own beginning.
-const DATAGRAM_SEND_BYTES: usize = 32 * 1_200;
 /// Datagrams that may wait for the driver, in bytes; past it the oldest fall out.
 const DATAGRAM_RECEIVE_BYTES: usize = 64 * 1024;
 /// Stream bytes in flight: what the congestion window would bound if there were one.
@@ -56,30 +60,54 @@ pub(crate) enum OpenError {
 pub(crate) struct LinkEndpoint {
     endpoint: Endpoint,
     client: quinn::ClientConfig,
+    server: ServerConfig,
     events: mpsc::Sender<LinkEvent>,
+    sockets: Sockets,
+    /// Where sockets are registered, whoever asks for a new one.
+    runtime: tokio::runtime::Handle,
+}
+
+/// How our sockets are made.
+#[derive(Debug)]
+struct Sockets {
+    /// Where they are bound, if that was said.
+    address: Option<SocketAddr>,
+    conditioner: Option<Conditioner>,
+    connection_id_key: u64,
     counters: Arc<SocketCounters>,
 }
 
+impl Sockets {
+    /// Puts around a socket all that ours have.
+    fn wrap(&self, socket: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
+        let mut socket: Arc<dyn AsyncUdpSocket> = Arc::new(PacedSocket::new(socket));
+        if let Some(conditioner) = self.conditioner {
+            socket = Arc::new(ConditionedSocket::new(socket, conditioner));
+        }
+        Arc::new(CountingSocket::new(socket, self.counters.clone(), self.connection_id_key))
+    }
+}
+
 impl LinkEndpoint {
-    /// Opens an endpoint on `socket`, or on a new one bound to `address`. Its links report to `events`.
+    /// Opens an endpoint on `socket`, or on a new one bound to `address`. Its links report to `events`. What it sends fares as
+    /// `conditioner` says.
     ///
     /// `seed` makes QUIC itself repeatable, for tests; it must be random otherwise.
     pub(crate) fn open(
         identity: &Identity,
         socket: Option<Arc<dyn AsyncUdpSocket>>,
         address: Option<SocketAddr>,
+        conditioner: Option<Conditioner>,
         seed: Option<[u8; 32]>,
         connection_id_key: u64,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, OpenError> {
         let (server_tls, client_tls) = tls::configs(identity)?;
 
-        let mut client = quinn::ClientConfig::new(Arc::new(client_tls));
-        client.transport_config(Arc::new(transport(0)));
+        let client = quinn::ClientConfig::new(Arc::new(client_tls));
 
         let mut server = ServerConfig::with_crypto(Arc::new(server_tls));
         server
-            .transport_config(Arc::new(transport(1)))
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BUFFER_BYTES)
             .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL_BYTES)
@@ -97,10 +125,24 @@ impl LinkEndpoint {
             Some(socket) => socket,
             None => socket::open(address)?,
         };
-        let counters = Arc::new(SocketCounters::default());
-        let socket = Arc::new(CountingSocket::new(socket, counters.clone(), connection_id_key));
-        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, client, events, counters })
+        let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default() };
+        let socket = sockets.wrap(socket);
+        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server.clone()), socket, Arc::new(TokioRuntime))?;
+        Ok(Self { endpoint, client, server, events, sockets, runtime: tokio::runtime::Handle::current() })
+    }
+
+    /// Moves to `socket`, or to a new one. Links that we dialed come along; to those that we accepted we are gone.
+    pub(crate) fn rebind(&self, socket: Option<Arc<dyn AsyncUdpSocket>>) -> io::Result<SocketAddr> {
+        let _inside = self.runtime.enter();
+        let socket = match socket {
+            Some(socket) => socket,
+            // The old one still holds the port that was asked for, if any: take another, as a router would give us.
+            None => socket::open(self.sockets.address.map(|address| SocketAddr::new(address.ip(), 0)))?,
+        };
+        self.endpoint.rebind_abstract(self.sockets.wrap(socket))?;
+        let address = self.local_address()?;
+        tracing::info!(target: "peerflock::link", %address, "rebound");
+        Ok(address)
     }
 
     /// Where the socket is bound.
@@ -110,12 +152,15 @@ impl LinkEndpoint {
 
     /// What the socket counts.
     pub(crate) fn counters(&self) -> Arc<SocketCounters> {
-        self.counters.clone()
+        self.sockets.counters.clone()
     }
 
     /// Dials `address`. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn dial(&self, link: LinkId, address: SocketAddr, expect: Option<PeerId>) -> impl Future<Output = ()> + use<> {
-        let connecting = self.endpoint.connect_with(self.client.clone(), address, SERVER_NAME);
+        let meter = self.meter(link, address);
+        let mut client = self.client.clone();
+        client.transport_config(Arc::new(transport(0, meter.clone())));
+        let connecting = self.endpoint.connect_with(client, address, SERVER_NAME);
         let events = self.events.clone();
         async move {
             let connected = match connecting {
@@ -127,7 +172,7 @@ impl LinkEndpoint {
                 }
             };
             match connected {
-                Ok(Ok(connection)) => connection::run(link, connection, true, expect, events).await,
+                Ok(Ok(connection)) => connection::run(link, connection, true, expect, meter, events).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "dialing failed");
                     _ = events.send(LinkEvent::DialFailed { link }).await;
@@ -139,7 +184,7 @@ impl LinkEndpoint {
 
     /// Lets strangers knock. The future passes on to the driver whoever the gate lets through, until the endpoint is shut.
     pub(crate) fn doorkeeper(&self) -> impl Future<Output = ()> + use<> {
-        let (endpoint, events, counters) = (self.endpoint.clone(), self.events.clone(), self.counters.clone());
+        let (endpoint, events, counters) = (self.endpoint.clone(), self.events.clone(), self.sockets.counters.clone());
         let mut gate = Gate::new(Instant::now());
         async move {
             while let Some(incoming) = endpoint.accept().await {
@@ -165,10 +210,13 @@ impl LinkEndpoint {
     /// Accepts a connection. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn accept(&self, link: LinkId, incoming: quinn::Incoming) -> impl Future<Output = ()> + use<> {
         let events = self.events.clone();
+        let meter = self.meter(link, incoming.remote_address());
+        let mut server = self.server.clone();
+        server.transport_config(Arc::new(transport(1, meter.clone())));
         async move {
-            let reason = match incoming.accept() {
+            let reason = match incoming.accept_with(Arc::new(server)) {
                 Ok(connecting) => match timeout(CONNECT_DEADLINE, connecting).await {
-                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, events).await,
+                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, meter, events).await,
                     Ok(Err(error)) => connection::close_reason(&error),
                     Err(_) => CloseReason::Deadline,
                 },
@@ -183,13 +231,32 @@ impl LinkEndpoint {
         self.endpoint.close(VarInt::from_u32(CloseReason::Goodbye.code()), b"");
         _ = timeout(deadline, self.endpoint.wait_idle()).await;
     }
+
+    fn meter(&self, link: LinkId, address: SocketAddr) -> Arc<Meter> {
+        let meter = Meter::new(self.sockets.connection_id_key ^ link.0, Instant::now().into_std());
+        // A conditioner makes a line of any way.
+        if canonical(address).ip().is_loopback() && self.sockets.conditioner.is_none() {
+            meter.set_boundless();
+        }
+        Arc::new(meter)
+    }
+}
+
+/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with.
+#[cfg(any(test, feature = "test-utils"))]
+pub(crate) fn plain(address: SocketAddr) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
+    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh())?;
+    let server = ServerConfig::with_crypto(Arc::new(server_tls));
+    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
+    let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+    Ok((endpoint, quinn::ClientConfig::new(Arc::new(client_tls))))
 }
 
 /// QUIC's knobs. `streams` is how many streams the other end may open: the dialer opens the one there is.
-fn transport(streams: u32) -> TransportConfig {
+fn transport(streams: u32, meter: Arc<Meter>) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .congestion_controller_factory(Arc::new(ConstantWindowFactory))
+        .congestion_controller_factory(Arc::new(ConstantWindowFactory(meter)))
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::CloseReason;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What may wait for a slow reader, in bytes. More, and the link is closed with [`CloseReason::TooSlow`].
 pub(super) const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// What a waiting frame costs beside its bytes: its length on the wire, and its place in the queue.
-const FRAME_OVERHEAD_BYTES: usize = 64;
+pub(super) const FRAME_OVERHEAD_BYTES: usize = 64;
 
 /// Why a frame was not taken: the other end reads too slowly.
 #[derive(Debug)]
@@ -30,8 +32,19 @@ pub(super) struct Outbox {
 struct State {
     frames: VecDeque<Bytes>,
     backlog_bytes: usize,
+    /// When something last began to wait, or waited no longer.
+    moved: Option<Instant>,
     closing: Option<CloseReason>,
     writer: bool,
+}
+
+/// What waits on a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// How much, in bytes.
+    pub(crate) bytes: usize,
+    /// Since when none of it got away.
+    pub(crate) stuck_for: Duration,
 }
 
 /// What the writer is to do next.
@@ -52,6 +65,9 @@ impl Outbox {
         let cost = frame.len() + FRAME_OVERHEAD_BYTES;
         if state.backlog_bytes + cost > BACKLOG_BYTES_MAX {
             return Err(BacklogFull);
+        }
+        if state.backlog_bytes == 0 {
+            state.moved = Some(Instant::now());
         }
         state.backlog_bytes += cost;
         state.frames.push_back(frame);
@@ -102,11 +118,23 @@ impl Outbox {
         }
     }
 
-    /// These frames, from [`Next::Write`], wait no longer.
-    pub(super) fn written(&self, frame_lengths: impl IntoIterator<Item = usize>) {
-        let bytes: usize = frame_lengths.into_iter().map(|length| length + FRAME_OVERHEAD_BYTES).sum();
+    /// So many bytes of what came from [`Next::Write`] wait no longer.
+    pub(super) fn written(&self, bytes: usize) {
         let mut state = self.state();
         state.backlog_bytes = state.backlog_bytes.saturating_sub(bytes);
+        state.moved = Some(Instant::now());
+    }
+
+    /// What waits now.
+    pub(super) fn backlog(&self) -> Backlog {
+        let state = self.state();
+        let waiting = state.moved.filter(|_| state.backlog_bytes > 0);
+        Backlog { bytes: state.backlog_bytes, stuck_for: waiting.map_or(Duration::ZERO, |moved| moved.elapsed()) }
+    }
+
+    /// Whether closing was asked for.
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().closing.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,7 +156,7 @@ mod tests {
         // What is being written still counts until it is.
         let Next::Write(frames) = outbox.next().await else { panic!("frames wait") };
         assert!(outbox.push(frame.clone()).is_err());
-        outbox.written(frames.iter().map(Bytes::len));
+        outbox.written(frames.iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum());
         assert!(outbox.push(frame).is_ok());
     }
 

@@ -21,6 +21,11 @@ const LONG_HEADER_BIT: u8 = 0x80;
 const VERSION_1: [u8; 4] = [0, 0, 0, 1];
 /// Shorter requests for a connection, or for our versions, are dropped (RFC 9000, section 14.1).
 const INITIAL_BYTES_MIN: usize = 1_200;
+/// What may wait in the system for us to read, in bytes: ticks of dozens of neighbors while we are busy. The system may grant
+/// less, as Linux does above `net.core.rmem_max`.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// What may wait in the system to leave, in bytes: a burst of ours, no more, or state would grow old there.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// The length of the connection identifiers that we hand out, in bytes.
 const CONNECTION_ID_BYTES: usize = 8;
 
@@ -38,7 +43,12 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    // Whatever the system grants will have to do.
+    _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     socket.bind(&address.into())?;
+    let (receive, send) = (socket.recv_buffer_size().unwrap_or(0), socket.send_buffer_size().unwrap_or(0));
+    tracing::debug!(target: "peerflock::link", receive_buffer = receive, send_buffer = send, "socket open");
     Ok(socket.into())
 }
 

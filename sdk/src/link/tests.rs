@@ -8,15 +8,18 @@ use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::{LinkEndpoint, LinkEvent, LinkHandle};
-use crate::test_utils::{LinkModel, VirtualNetwork};
+use super::{LinkEndpoint, LinkEvent, LinkHandle, Taken};
+use crate::conditioner::Conditioner;
+use crate::test_utils::{BareLink, VirtualNetwork};
 
-const LOSSY: LinkModel = LinkModel {
+const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
+const LOSSY: Conditioner = Conditioner {
     delay: Duration::from_millis(20),
     jitter: Duration::from_millis(5),
     loss: 0.05,
     duplicates: 0.01,
     reordering: 0.02,
+    ..LAN
 };
 
 struct End {
@@ -32,7 +35,7 @@ impl End {
         let (told, events) = mpsc::channel(256);
         let socket = network.socket();
         let address = socket.address();
-        let endpoint = LinkEndpoint::open(&identity, Some(socket), None, Some([seed; 32]), seed.into(), told).unwrap();
+        let endpoint = LinkEndpoint::open(&identity, Some(socket), None, None, Some([seed; 32]), seed.into(), told).unwrap();
         tokio::spawn(endpoint.doorkeeper());
         Self { endpoint, events, address, peer: identity.peer_id() }
     }
@@ -82,15 +85,15 @@ impl End {
 }
 
 /// A link that has carried its first frame, as the admission handshake sees to.
-async fn opened(model: LinkModel) -> (VirtualNetwork, (End, LinkHandle), (End, LinkHandle)) {
-    let (network, (a, at_a), (mut b, at_b)) = linked(model).await;
+async fn opened(conditioner: Conditioner) -> (VirtualNetwork, (End, LinkHandle), (End, LinkHandle)) {
+    let (network, (a, at_a), (mut b, at_b)) = linked(conditioner).await;
     at_a.send_frame(Bytes::from_static(b"let me in")).unwrap();
     assert_eq!(b.frame().await, "let me in");
     (network, (a, at_a), (b, at_b))
 }
 
-async fn linked(model: LinkModel) -> (VirtualNetwork, (End, LinkHandle), (End, LinkHandle)) {
-    let network = VirtualNetwork::new(7, model);
+async fn linked(conditioner: Conditioner) -> (VirtualNetwork, (End, LinkHandle), (End, LinkHandle)) {
+    let network = VirtualNetwork::new(7, conditioner);
     let (mut a, mut b) = (End::open(&network, 1), End::open(&network, 2));
     a.dial(b.address, Some(b.peer));
     let ((peer, address, exporter, at_a), (back, from, same, at_b)) = tokio::join!(a.up(), b.up());
@@ -121,7 +124,7 @@ async fn frames_of_members_arrive_whole_and_in_order_under_loss() {
 
 #[tokio::test(start_paused = true)]
 async fn strangers_with_long_frames_are_shown_the_door() {
-    let (_network, (mut a, at_a), (mut b, _at_b)) = linked(LinkModel::default()).await;
+    let (_network, (mut a, at_a), (mut b, _at_b)) = linked(LAN).await;
     at_a.send_frame(Bytes::from(vec![0; wire::ADMISSION_FRAME_BYTES_MAX])).unwrap();
     assert_eq!(b.frame().await.len(), wire::ADMISSION_FRAME_BYTES_MAX);
     at_a.send_frame(Bytes::from(vec![0; wire::ADMISSION_FRAME_BYTES_MAX + 1])).unwrap();
@@ -134,7 +137,7 @@ async fn closing_says_everything_that_was_said_before() {
     let (network, (_a, at_a), (mut b, at_b)) = linked(LOSSY).await;
     at_a.admit();
     at_b.admit();
-    network.set_model(LinkModel { loss: 0.3, ..LOSSY });
+    network.set_conditioner(Conditioner { loss: 0.3, ..LOSSY });
     let frame = Bytes::from(vec![9; 1_000]);
     for _ in 0..10 {
         at_a.send_frame(frame.clone()).unwrap();
@@ -145,24 +148,24 @@ async fn closing_says_everything_that_was_said_before() {
     for _ in 0..10 {
         assert_eq!(b.frame().await, frame);
     }
-    network.set_model(LinkModel::default());
+    network.set_conditioner(LAN);
     assert!(matches!(b.down().await, CloseReason::Goodbye | CloseReason::Silence), "the code itself may be lost");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_close_before_the_first_frame_arrives_too() {
-    let (_network, (mut a, _at_a), (_b, at_b)) = linked(LinkModel::default()).await;
+    let (_network, (mut a, _at_a), (_b, at_b)) = linked(LAN).await;
     at_b.close(CloseReason::Full);
     assert_eq!(a.down().await, CloseReason::Full);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tick_of_datagrams_leaves_whole_and_a_longer_one_than_fits_not_at_all() {
-    let (_network, (_a, at_a), (mut b, _at_b)) = opened(LinkModel::default()).await;
+    let (_network, (_a, at_a), (mut b, _at_b)) = opened(LAN).await;
     for n in 0..20 {
-        assert!(at_a.send_datagram(Bytes::from(vec![n; wire::DATAGRAM_BYTES_MAX])));
+        assert_eq!(at_a.send_datagram(Bytes::from(vec![n; wire::DATAGRAM_BYTES_MAX])), Taken::Sent);
     }
-    assert!(!at_a.send_datagram(Bytes::from(vec![0; wire::DATAGRAM_BYTES_MAX + 1])));
+    assert_eq!(at_a.send_datagram(Bytes::from(vec![0; wire::DATAGRAM_BYTES_MAX + 1])), Taken::Refused);
     for n in 0..20 {
         match b.next().await {
             LinkEvent::Datagram { bytes, .. } => assert_eq!(bytes, vec![n; wire::DATAGRAM_BYTES_MAX]),
@@ -171,45 +174,117 @@ async fn a_tick_of_datagrams_leaves_whole_and_a_longer_one_than_fits_not_at_all(
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn datagrams_stay_fresh_under_loss_and_after_an_outage() {
-    let (network, (a, at_a), (mut b, _at_b)) = opened(LOSSY).await;
-    let started = Instant::now();
-    // 60 Hz for ten seconds, two of them without any network. Each datagram says when it left.
-    let sender = tokio::spawn(async move {
-        for _ in 0..600 {
-            let stamp = started.elapsed().as_millis() as u64;
-            let mut datagram = stamp.to_le_bytes().to_vec();
-            datagram.resize(1_000, 0);
-            at_a.send_datagram(datagram.into());
-            tokio::time::sleep(Duration::from_millis(16)).await;
+/// 60 Hz of 1,000 bytes both ways for so long. What came to the second end: when, in milliseconds from the start, and how old.
+async fn played(network: &VirtualNetwork, link: &mut (BareLink, BareLink), seconds: u64) -> Vec<(u64, u64)> {
+    let (started, mut arrived) = (Instant::now(), Vec::new());
+    let mut tick = tokio::time::interval(Duration::from_millis(16));
+    let (a, b) = link;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        tokio::select! {
+            biased;
+            Some(datagram) = b.receive() => {
+                let now = started.elapsed().as_millis() as u64;
+                let sent = u64::from_le_bytes(*datagram.first_chunk().unwrap());
+                // What is from before the start does not count.
+                if sent < u64::MAX {
+                    arrived.push((now, now - sent.min(now)));
+                }
+            }
+            _ = tick.tick() => {
+                let stamp = started.elapsed().as_millis() as u64;
+                let mut datagram = stamp.to_le_bytes().to_vec();
+                datagram.resize(1_000, 0);
+                a.send(datagram.into());
+                b.send(vec![0; 1_000].into());
+                assert!(a.waiting_bytes() <= 2_100, "one tick at most waits: {}", a.waiting_bytes());
+            }
         }
-        at_a.close(CloseReason::Goodbye);
-    });
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        network.unplug(a.address);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        network.plug(a.address);
-        std::future::pending::<()>().await;
-    });
-    let (mut ages, mut silence, mut last) = (Vec::new(), 0, 0);
-    while let LinkEvent::Datagram { bytes, .. } = b.next().await {
-        let now = started.elapsed().as_millis() as u64;
-        ages.push(now - u64::from_le_bytes(*bytes.first_chunk().unwrap()));
-        silence = silence.max(now - last);
-        last = now;
     }
-    sender.await.unwrap();
-    assert!(ages.len() > 420, "about 475 of 600 arrive: {}", ages.len());
-    // 20 ms one way, 5 ms jitter, 50 ms for those that were overtaken: nothing ever waited behind anything.
-    assert!(ages.iter().all(|age| *age <= 80), "{:?}", ages.iter().max());
-    assert!((2_000..2_300).contains(&silence), "back at once after the outage: {silence} ms");
+    // The network is empty again before the next clock starts.
+    _ = timeout(Duration::from_secs(2), async { while b.receive().await.is_some() {} }).await;
+    assert!(network.stats().sent > 0);
+    arrived
+}
+
+#[tokio::test(start_paused = true)]
+async fn datagrams_never_wait_under_loss_and_are_fresh_at_once_after_outages() {
+    let lossy = Conditioner { loss: 0.05, ..Conditioner::with_delay(Duration::from_millis(100)) };
+    let network = VirtualNetwork::new(7, lossy);
+    let mut link = BareLink::pair(&network, 1).await;
+    let address = link.0.address();
+    for outage in [0, 2, 10] {
+        let network_out = network.clone();
+        let cable = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            network_out.unplug(address);
+            tokio::time::sleep(Duration::from_secs(outage)).await;
+            network_out.plug(address);
+        });
+        let arrived = played(&network, &mut link, outage + 6).await;
+        cable.await.unwrap();
+        assert!(arrived.iter().all(|(_, age)| (100..=101).contains(age)), "{:?}", arrived.iter().max_by_key(|(_, age)| age));
+        let back = arrived.iter().find(|(at, _)| *at > (3 + outage) * 1_000 + 1).unwrap().0 - (3 + outage) * 1_000;
+        assert!(back <= 100 + 100, "back after {back} ms, 100 of them path");
+        let lost = 1.0 - arrived.len() as f64 / (6_000.0 / 16.0);
+        assert!((0.0..0.12).contains(&lost), "{lost}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_of_half_the_rate_gets_less_state_not_older_state() {
+    let path = Conditioner::with_delay(Duration::from_millis(30));
+    let network = VirtualNetwork::new(7, Conditioner { rate_bytes_per_second: Some(32_000), ..path });
+    let mut link = BareLink::pair(&network, 1).await;
+    let arrived = played(&network, &mut link, 20).await;
+    let late: Vec<u64> = arrived.iter().filter(|(at, _)| *at > 3_000).map(|(_, age)| *age).collect();
+    assert!(late.iter().all(|age| *age <= 30 + 200), "{:?}", late.iter().max());
+    let mean = late.iter().sum::<u64>() as f64 / late.len() as f64;
+    assert!(mean < 30.0 + 110.0, "{mean}");
+    assert!(link.0.limit().is_some());
+    assert!(late.len() > 17 * 60 / 4, "the line is used: {}", late.len());
+    // Once it is wide again, all goes again.
+    network.set_conditioner(path);
+    played(&network, &mut link, 8).await;
+    assert_eq!(link.0.limit(), None);
+    assert!(played(&network, &mut link, 2).await.len() >= 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_message_does_not_delay_state() {
+    let path = Conditioner { rate_bytes_per_second: Some(200_000), ..Conditioner::with_delay(Duration::from_millis(30)) };
+    let network = VirtualNetwork::new(7, path);
+    let mut link = BareLink::pair(&network, 1).await;
+    played(&network, &mut link, 2).await;
+    // What is left of the line beside the game carries it in 6 seconds at the least.
+    for _ in 0..12 {
+        assert!(link.0.send_frame(Bytes::from(vec![0; 64 * 1_024])));
+    }
+    let arrived = played(&network, &mut link, 10).await;
+    let mut ages: Vec<u64> = arrived.iter().map(|(_, age)| *age).collect();
+    ages.sort_unstable();
+    let (median, worst) = (ages[ages.len() / 2], ages[ages.len() - 1]);
+    assert!(median <= 30 + 60 && worst <= 30 + 200, "{median} {worst}");
+    assert!(arrived.len() > 500, "{}", arrived.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_survives_that_its_dialer_moves() {
+    let network = VirtualNetwork::new(7, LAN);
+    let mut link = BareLink::pair(&network, 1).await;
+    let before = played(&network, &mut link, 2).await.len();
+    let old = link.0.address();
+    assert_ne!(link.0.rebind(&network).unwrap(), old);
+    network.unplug(old);
+    let after = played(&network, &mut link, 2).await;
+    assert!(after.len() + 2 >= before && after.iter().all(|(_, age)| *age <= 12), "{} of {before}", after.len());
+    // And the other way: the accepter knows where to send.
+    link.1.send(Bytes::from_static(b"found you"));
+    while link.0.receive().await.unwrap() != "found you" {}
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_the_expected_peer_will_do() {
-    let network = VirtualNetwork::new(7, LinkModel::default());
+    let network = VirtualNetwork::new(7, LAN);
     let (mut a, b) = (End::open(&network, 1), End::open(&network, 2));
     let mut b = b;
     a.dial(b.address, Some(PeerId([9; 32])));
@@ -220,7 +295,7 @@ async fn only_the_expected_peer_will_do() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_there_is_noticed_in_time() {
-    let network = VirtualNetwork::new(7, LinkModel::default());
+    let network = VirtualNetwork::new(7, LAN);
     let mut a = End::open(&network, 1);
     let started = Instant::now();
     a.dial("198.18.255.255:4433".parse().unwrap(), None);
@@ -230,7 +305,7 @@ async fn nobody_there_is_noticed_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_stops_reading_is_too_slow() {
-    let (_network, (_a, at_a), (b, at_b)) = linked(LinkModel::default()).await;
+    let (_network, (_a, at_a), (b, at_b)) = linked(LAN).await;
     at_a.admit();
     at_b.admit();
     let frame = Bytes::from(vec![0; 60_000]);
@@ -249,7 +324,7 @@ async fn a_peer_that_stops_reading_is_too_slow() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_does_not_wait_forever_for_a_peer_that_stops_reading() {
-    let (_network, (mut a, at_a), (b, _at_b)) = opened(LinkModel::default()).await;
+    let (_network, (mut a, at_a), (b, _at_b)) = opened(LAN).await;
     // `b` takes one frame from the stream, hands it to a driver that never answers, and reads no further.
     while at_a.send_frame(Bytes::from(vec![0; 500])).is_ok() {
         tokio::task::yield_now().await;
@@ -263,7 +338,7 @@ async fn closing_does_not_wait_forever_for_a_peer_that_stops_reading() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_does_nothing_but_count() {
-    let (network, (a, at_a), (mut b, _at_b)) = linked(LinkModel::default()).await;
+    let (network, (a, at_a), (mut b, _at_b)) = linked(LAN).await;
     let before = network.stats().sent;
     for n in 0..=255_u8 {
         network.inject(a.address, b.address, &[n & 0x3f; 100]);
@@ -297,7 +372,7 @@ async fn it_works_on_a_real_socket() {
         let (told, events) = mpsc::channel(256);
         let identity = Identity::from_seed([seed; 32]);
         let bind = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let endpoint = LinkEndpoint::open(&identity, None, bind, None, seed.into(), told).unwrap();
+        let endpoint = LinkEndpoint::open(&identity, None, bind, None, None, seed.into(), told).unwrap();
         tokio::spawn(endpoint.doorkeeper());
         let address = endpoint.local_address().unwrap();
         End { endpoint, events, address, peer: identity.peer_id() }
@@ -311,4 +386,75 @@ async fn it_works_on_a_real_socket() {
     assert_eq!(b.endpoint.counters().probes(), 1);
     at_b.close(CloseReason::Pruned);
     assert_eq!(a.down().await, CloseReason::Pruned);
+}
+
+#[tokio::test]
+async fn no_datagram_is_lost_to_our_own_bursts_with_64_neighbors() {
+    const NEIGHBORS: usize = 64;
+    const TICKS: usize = 60;
+    let open = |seed: u8, told| {
+        let identity = Identity::from_seed([seed; 32]);
+        let bind = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        LinkEndpoint::open(&identity, None, bind, None, None, seed.into(), told).unwrap()
+    };
+    let (told, mut events) = mpsc::channel(256);
+    let hub = open(0, told);
+    tokio::spawn(hub.doorkeeper());
+    let address = hub.local_address().unwrap();
+    let (mut around, mut handles) = (Vec::new(), Vec::new());
+    // How many of the datagrams came in, at the hub.
+    let (links, mut linked) = mpsc::channel(NEIGHBORS);
+    let at_hub = tokio::spawn(async move {
+        let (mut frames, mut datagrams) = (0, 0);
+        while datagrams < NEIGHBORS * TICKS {
+            match events.recv().await.unwrap() {
+                LinkEvent::Knock { incoming } => drop(tokio::spawn(hub.accept(LinkId(frames as u64), *incoming))),
+                LinkEvent::Up { handle, .. } => links.send(handle).await.unwrap(),
+                LinkEvent::Frame { handled, .. } => {
+                    frames += 1;
+                    handled.into_iter().for_each(|handled| _ = handled.send(()));
+                }
+                LinkEvent::Datagram { .. } => datagrams += 1,
+                event => panic!("{event:?}"),
+            }
+        }
+        datagrams
+    });
+    for n in 1..=NEIGHBORS {
+        let (told, mut events) = mpsc::channel(256);
+        let endpoint = open(n as u8, told);
+        tokio::spawn(endpoint.dial(LinkId(1), address, None));
+        let Some(LinkEvent::Up { handle, .. }) = events.recv().await else { panic!("no link") };
+        handle.send_frame(Bytes::from_static(b"hello")).unwrap();
+        around.push((endpoint, handle, events));
+    }
+    while handles.len() < NEIGHBORS {
+        handles.push(linked.recv().await.unwrap());
+    }
+    let mut readers = Vec::new();
+    let mut neighbors = Vec::new();
+    for (endpoint, handle, mut events) in around {
+        neighbors.push(handle);
+        readers.push(tokio::spawn(async move {
+            for _ in 0..TICKS {
+                assert!(matches!(events.recv().await, Some(LinkEvent::Datagram { .. })));
+            }
+            drop(endpoint);
+        }));
+    }
+    // Everybody at the very same moment, each tick: the hub to all, all to the hub.
+    let mut ticks = tokio::time::interval(Duration::from_millis(16));
+    for _ in 0..TICKS {
+        ticks.tick().await;
+        for handle in handles.iter().chain(&neighbors) {
+            assert_eq!(handle.send_datagram(Bytes::from(vec![0; 1_000])), Taken::Sent);
+        }
+    }
+    let all = async {
+        assert_eq!(at_hub.await.unwrap(), NEIGHBORS * TICKS);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(20), all).await.expect("every single one arrived");
 }

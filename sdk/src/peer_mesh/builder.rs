@@ -9,6 +9,7 @@ use quinn::AsyncUdpSocket;
 use zeroize::Zeroizing;
 
 use super::{PeerMesh, StartError, StartingMesh, start};
+use crate::conditioner::{Conditioner, ParseConditionerError};
 use crate::resolve::{Interface, Listing, Ticket};
 
 /// Sets up a mesh; [`start`](Self::start) starts it. From [`PeerMesh::named`] or [`PeerMesh::from_ticket`].
@@ -28,6 +29,7 @@ pub struct PeerMeshBuilder {
     pub(super) lan: bool,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
+    pub(super) conditioner: Option<Conditioner>,
     pub(super) socket: Option<Arc<dyn AsyncUdpSocket>>,
     pub(super) seed: Option<[u8; 32]>,
 }
@@ -57,6 +59,7 @@ impl PeerMeshBuilder {
             lan: true,
             listing: Listing::default(),
             require_members: None,
+            conditioner: None,
             socket: None,
             seed: None,
         }
@@ -175,7 +178,15 @@ impl PeerMeshBuilder {
         self
     }
 
-    /// Uses this socket instead of opening one: a [virtual network](crate::test_utils), or a conditioner around a real one.
+    /// Makes a worse network of the one we are on: all that we send fares as `conditioner` says.
+    ///
+    /// Without it, the environment variable `PEERFLOCK_CONDITIONER` decides; see [`conditioner`](crate::conditioner).
+    pub fn conditioner(mut self, conditioner: Conditioner) -> Self {
+        self.conditioner = Some(conditioner);
+        self
+    }
+
+    /// Uses this socket instead of opening one: an end of a [virtual network](crate::test_utils), say.
     #[cfg(feature = "test-utils")]
     pub fn socket(mut self, socket: Arc<dyn AsyncUdpSocket>) -> Self {
         self.socket = Some(socket);
@@ -207,6 +218,11 @@ impl PeerMeshBuilder {
     /// Where to look for others.
     pub(super) fn resolved_interface(&self) -> Interface {
         self.interface.clone().unwrap_or_else(Interface::from_environment)
+    }
+
+    /// What packets are to go through, if anything.
+    pub(super) fn resolved_conditioner(&self) -> Result<Option<Conditioner>, ParseConditionerError> {
+        self.conditioner.map_or_else(Conditioner::from_environment, |conditioner| Ok(Some(conditioner)))
     }
 
     /// Where to bind, if not anywhere.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::builder::{Door, PeerMeshBuilder};
 use super::{Handle, PeerMesh};
+use crate::conditioner::ParseConditionerError;
 use crate::driver::{Driver, LINK_EVENTS_MAX, Shared, Standing};
 use crate::identity::random;
 use crate::link::{LinkEndpoint, OpenError, canonical};
@@ -83,6 +84,9 @@ pub enum StartError {
     /// TLS could not be set up with this identity.
     #[error("TLS refused our own identity: {0}. Make a new one")]
     Tls(String),
+    /// The environment variable `PEERFLOCK_CONDITIONER` is no [`Conditioner`](crate::Conditioner).
+    #[error("PEERFLOCK_CONDITIONER: {0}. Mend it, or unset it")]
+    Conditioner(#[from] ParseConditionerError),
     /// There is no tokio runtime here.
     #[error("start() needs a tokio runtime with IO and time; without one, call start_in_background()")]
     NoRuntime,
@@ -98,17 +102,20 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     check(&mut builder)?;
     let interface = builder.resolved_interface();
     let bind = builder.resolved_bind(&interface);
+    let conditioner = builder.resolved_conditioner()?;
     let mesh = MeshId::from_name(&builder.name);
     let key = key(mesh, builder.door.clone()).await?;
     let identity = builder.identity.clone().unwrap_or_else(crate::identity::fresh);
 
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
     let seed = builder.seed.unwrap_or_else(|| *random());
-    let endpoint = LinkEndpoint::open(&identity, builder.socket.clone(), bind, builder.seed, derived(&seed, "link"), events)
+    let id_key = derived(&seed, "link");
+    let endpoint = LinkEndpoint::open(&identity, builder.socket.clone(), bind, conditioner, builder.seed, id_key, events)
         .map_err(|error| match error {
             OpenError::Socket(source) => StartError::Bind { address: bind, source },
             OpenError::Tls(error) => StartError::Tls(error.to_string()),
         })?;
+    let endpoint = Arc::new(endpoint);
     let bound = endpoint.local_address().map_err(|source| StartError::Bind { address: bind, source })?;
     let addresses = interface.addresses(bound);
     let listing = Listing { locked: !matches!(builder.door, Door::Open), ..builder.listing.clone() };
@@ -123,9 +130,11 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
         helpers.spawn(address::run(candidates, shared.clone()));
     }
     if builder.lan {
-        let announcer = Announcer { peer, mesh, name: builder.name.clone(), interface, addresses: addresses.clone() };
+        let announcer =
+            Announcer { peer, mesh, name: builder.name.clone(), interface: interface.clone(), addresses: addresses.clone() };
         helpers.spawn(lan::run(announcer, shared.clone()));
     }
+    let door = Arc::downgrade(&endpoint);
     tokio::spawn(Driver::new(shared.clone(), endpoint, link_events, helpers, builder.socket.is_none()).run());
 
     let lock = match &builder.door {
@@ -135,7 +144,8 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     };
     let ticket = Ticket { name: builder.name, peer: Some(peer), addresses, lock };
     // From here on, giving up drops the handle, and with it the mesh.
-    let mesh = PeerMesh { handle: Arc::new(Handle { shared: shared.clone(), peer, boot, mesh, ticket }) };
+    let mesh =
+        PeerMesh { handle: Arc::new(Handle { shared: shared.clone(), endpoint: door, interface, peer, boot, mesh, ticket }) };
     match join(&shared, tried, builder.lan, builder.require_members.unwrap_or(tried > 0)).await {
         Ok(()) => Ok(mesh),
         Err(error) => {

@@ -5,6 +5,8 @@ pub(crate) mod crash;
 pub(crate) mod flood;
 pub(crate) mod game;
 pub(crate) mod islands;
+pub(crate) mod link;
+pub(crate) mod queue;
 mod sweep;
 
 use std::path::PathBuf;

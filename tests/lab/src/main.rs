@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{Failure, churn, crash, flood, game, islands};
+use crate::experiment::{Failure, churn, crash, flood, game, islands, link, queue};
 use crate::report::Report;
 
 /// Measures what Peerflock claims.
@@ -39,6 +39,10 @@ enum Experiment {
     Islands(islands::Options),
     /// Peers come and go while everybody talks: what those who stay miss.
     Churn(churn::Options),
+    /// Real sockets on loopback: CPU and memory of a mesh beside a plain full mesh of QUIC connections, in one run.
+    Link(link::Options),
+    /// One link in virtual time: how old state gets on a lossy one, a slow one, and after outages.
+    Queue(queue::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
         Some(Experiment::Churn(options)) => {
             churn::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
         }
+        Some(Experiment::Link(options)) => link::run(&options).and_then(|report| finish(report, options.json.as_deref())),
+        Some(Experiment::Queue(options)) => queue::run(&options).and_then(|report| finish(report, options.json.as_deref())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,6 +96,11 @@ Experiments, and what each proves:
                      and within a second or so all hear all again, as one mesh
   cargo lab islands  two meshes that are each content become one when one learns one address of the other
   cargo lab churn    while peers come, leave and die, those who stay miss no message, and get none twice or out of order
+  cargo lab link     one packet carries many players' frames: CPU per delivered frame against a plain full mesh of QUIC
+                     connections, and memory per neighbor, over real sockets on loopback
+  cargo lab queue    fresh state never waits behind stale: its age in our queues at 5 % loss, after outages, and on a link of
+                     half the needed rate, over real QUIC in virtual time
 
-All but the game run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
+
+Flood, crash, islands and churn run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
 Each takes --help, and --json FILE for its figures.";

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peerflock::test_utils::{LinkModel, VirtualNetwork};
-use peerflock::{Event, Farewell, Identity, Limits, NeighborLimits, PeerMesh, PeerMeshBuilder, SendError, Target, Topic};
+use peerflock::test_utils::VirtualNetwork;
+use peerflock::{
+    Conditioner, Event, Farewell, Identity, Limits, NeighborLimits, PeerMesh, PeerMeshBuilder, SendError, Target, Topic,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{millis, seconds};
 
+const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 const CHAT: Topic = Topic(Topic::RESERVED);
 /// A long message.
 const LENGTH: usize = 60_000;
@@ -61,7 +64,7 @@ async fn until(limit: Duration, mut done: impl FnMut() -> bool) -> Option<Durati
 /// 24: nothing kept a link alive, and nothing noticed that it was dead.
 #[tokio::test(start_paused = true)]
 async fn weakness_24_a_silent_death_is_noticed_on_real_links_and_loss_is_not_taken_for_one() {
-    let lossy = LinkModel { delay: millis(30), jitter: millis(20), loss: 0.1, duplicates: 0.02, reordering: 0.05 };
+    let lossy = Conditioner { delay: millis(30), jitter: millis(20), loss: 0.1, duplicates: 0.02, reordering: 0.05, ..LAN };
     let network = VirtualNetwork::new(24, lossy);
     let mut meshes = gather(&network, 4, |builder| builder).await;
     meshes.iter().for_each(|mesh| drop(mesh.try_events()));
@@ -81,7 +84,7 @@ async fn weakness_24_a_silent_death_is_noticed_on_real_links_and_loss_is_not_tak
 /// 25: whoever left said nothing.
 #[tokio::test(start_paused = true)]
 async fn weakness_25_a_goodbye_arrives_on_real_links() {
-    let network = VirtualNetwork::new(25, LinkModel { loss: 0.1, ..LinkModel::default() });
+    let network = VirtualNetwork::new(25, Conditioner { loss: 0.1, ..LAN });
     let mut meshes = gather(&network, 4, |builder| builder).await;
     meshes.iter().for_each(|mesh| drop(mesh.try_events()));
     let leaver = meshes.remove(0);
@@ -97,7 +100,7 @@ async fn weakness_25_a_goodbye_arrives_on_real_links() {
 /// 26: a message to nobody was sent with success.
 #[tokio::test(start_paused = true)]
 async fn weakness_26_speaking_to_nobody_is_an_error_of_the_handle() {
-    let network = VirtualNetwork::new(26, LinkModel::default());
+    let network = VirtualNetwork::new(26, LAN);
     let mut meshes = gather(&network, 2, |builder| builder).await;
     meshes[0].send(Target::All, CHAT, "hello!").expect("somebody is there");
     meshes.remove(1).leave().await;
@@ -107,7 +110,7 @@ async fn weakness_26_speaking_to_nobody_is_an_error_of_the_handle() {
 /// 27: receive queues had no bound. Here an application that never looks fills no memory, and is told what fell out.
 #[tokio::test(start_paused = true)]
 async fn weakness_27_an_application_that_never_looks_fills_no_memory() {
-    let network = VirtualNetwork::new(27, LinkModel::default());
+    let network = VirtualNetwork::new(27, LAN);
     let meshes = gather(&network, 2, |builder| builder).await;
     meshes[1].try_events();
     let reader = meshes[1].id();
@@ -130,7 +133,7 @@ async fn weakness_27_an_application_that_never_looks_fills_no_memory() {
 /// 31: how many links and how much to keep could not be set.
 #[tokio::test(start_paused = true)]
 async fn weakness_31_limits_are_settings_of_the_handle() {
-    let network = VirtualNetwork::new(31, LinkModel::default());
+    let network = VirtualNetwork::new(31, LAN);
     let limits = Limits { message_bytes: 100, ..Limits::default() };
     let meshes = gather(&network, 6, |builder| builder.neighbors(NeighborLimits::new(1, 2, 2)).limits(limits)).await;
     for _ in 0..50 {

@@ -33,7 +33,7 @@ impl Repairs {
     /// Something of an author's is missing. `rtt` is the round trip to the neighbor that should have sent it, if there is one.
     pub(crate) fn note(&mut self, slot: Slot, rtt: Option<Duration>, now: Time) {
         let due = now + rtt.map_or(WAIT_MIN, |rtt| (rtt / 2 + SLACK).min(WAIT_MAX));
-        self.holes.entry(slot).or_insert(Hole { due, asked: PortSet::default() });
+        self.holes.entry(slot).or_insert_with(|| Hole { due, asked: PortSet::default() });
     }
 
     /// Nothing is missing any more.

@@ -405,7 +405,8 @@ mod tests {
         let mut broadcast = listener(0);
         let lie = Said { content: Content::Whole(Bytes::from_static(b"lie")), ..said.clone() };
         assert_eq!(broadcast.take(SLOT, lie), Taken::Forged);
-        assert_eq!(numbers(broadcast.take(SLOT, said)), [1]);
+        assert_eq!(numbers(broadcast.take(SLOT, said.clone())), [1]);
+        assert_eq!(broadcast.take(SLOT, said), Taken::Old);
     }
 
     #[test]

@@ -1,0 +1,544 @@
+//! What a link can take, judged from our own numbers: which datagrams to skip, how fast to write streams.
+//!
+//! Nothing of ours ever waits for a slow link: a tick that it cannot take is skipped before QUIC sees it, and the next one is
+//! newer. What must not happen is that a router's queue fills with our state, because then all of it is old. So:
+//!
+//! 1. **Standing queue.** Each batch of acknowledgements gives one round trip, of its newest packet. The least of an interval
+//!    (one round trip, 100 ms at least) minus the least of the last 20 to 30 s is what stands in queues the whole time. Jitter
+//!    and reordering do not show in a minimum; what does is a queue. (Minimum over an interval: `CoDel`, RFC 8289; history of
+//!    base delays: LEDBAT, RFC 6817, section 3.4.) Loss says nothing: a radio link loses much and is idle.
+//! 2. **Limit.** There is none until more than [`QUEUE_HIGH`] stands and more goes in than comes out. Then the link is full and
+//!    what was acknowledged in the interval is what it delivers (BBR's delivery rate, draft-cardwell-iccrg-bbr-congestion-control). From now on we send
+//!    less than that until the queue falls, then more while it stays below [`QUEUE_LOW`]: in small steps at first, in larger ones
+//!    the longer no queue comes of it. When the limit did not matter for a while it is lifted.
+//! 3. **Others' queues.** If it does not fall however much we give way, it is not our doing: the path became longer, or
+//!    somebody else fills it. Then what is measured now is the new base, and the limit is lifted. Yielding to a bulk transfer
+//!    would end the game and help nobody.
+//! 4. **Skipping.** What is handed over within a millisecond goes or stays together, so that a tick is not torn. Whether it
+//!    goes is drawn, likelier the more credit the limit has given: else of two origins that always come one after the other
+//!    only the first would ever pass. At least every [`SKIP_MAX`] one goes, so that a slow link does not look dead.
+//! 5. **Streams** have a rate of their own. It doubles per interval while it is used up and hardly a queue stands, halves when
+//!    one does, and is at most a quarter of the limit where there is one: a large message must not stand before state.
+//!
+//! Round trips do not tell which way a queue stands; that more goes in than comes out does. Where both directions are full, both
+//! ends give way to each other's queue, but no further than [`YIELD`] of what their own line carries. On loopback there is no line at all: what waits there waits for the processor, and nothing is skipped.
+//!
+//! Silence is no measurement: after an outage all goes on as before, with the next acknowledgement as with the first.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::conditioner::Chance;
+
+/// A queue that stands longer than this makes us send less. More than acknowledgements may be held back (25 ms).
+const QUEUE_HIGH: Duration = Duration::from_millis(60);
+/// Below this we try to send more.
+const QUEUE_LOW: Duration = Duration::from_millis(30);
+/// How often to judge: once a round trip, but within these.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_millis(400);
+/// Fewer round trips say nothing about an interval.
+const SAMPLES_MIN: u32 = 4;
+/// Acknowledgements further apart belong to different intervals.
+const SILENCE: Duration = Duration::from_millis(500);
+/// The base is the least of this many windows.
+const BASE_WINDOWS: usize = 3;
+/// How long each of them is.
+const BASE_WINDOW: Duration = Duration::from_secs(10);
+/// What to send of what was delivered, to let a queue fall.
+const YIELD: f64 = 0.8;
+/// The same for one that stands, but not high.
+const HOLD: f64 = 0.97;
+/// A line is full when this much more goes in than comes out.
+const GROWING: f64 = 1.1;
+/// More than this is a queue, however slow the line.
+const CARRYING_MAX: Duration = Duration::from_millis(60);
+/// What QUIC and UDP add to a group of datagrams, about, in bytes.
+const OVERHEAD_BYTES: f64 = 30.0;
+/// How much more to try in an interval, for each one before it that led to no queue, and how many count.
+const PROBE: f64 = 0.01;
+const CLIMBS_MAX: u32 = 4;
+/// So often to yield in vain.
+const YIELDS_MAX: u32 = 6;
+/// A limit that did not bind for so many intervals is lifted.
+const UNNEEDED_MAX: u32 = 10;
+/// No limit is lower, in bytes per second: what a link must carry to be one.
+const LIMIT_MIN: f64 = 8_000.0;
+/// Datagrams handed over within this long go together.
+const GROUP: Duration = Duration::from_millis(1);
+/// How much the newest group weighs in the mean.
+const GROUP_SMOOTHING: f64 = 0.1;
+/// Nothing is skipped any more when nothing went for this long.
+const SKIP_MAX: Duration = Duration::from_millis(100);
+/// Stream bytes per second before anything is known, at the least, and at the most.
+const STREAM_START: f64 = 32.0 * 1_024.0;
+const STREAM_MIN: f64 = 4.0 * 1_024.0;
+const STREAM_MAX: f64 = 16.0 * 1_024.0 * 1_024.0;
+/// Stream bytes that may go at once.
+const STREAM_BURST: f64 = 8.0 * 1_024.0;
+/// How long writing one piece may take at the present rate, so that a new rate counts soon; and how short and long a piece is.
+const STREAM_PIECE: Duration = Duration::from_millis(50);
+const STREAM_PIECE_BYTES: std::ops::RangeInclusive<usize> = 1_024..=16 * 1_024;
+/// The part of a limited link that streams may have.
+const STREAM_SHARE: f64 = 0.25;
+
+/// Judges one link. Shared by QUIC, which tells it of acknowledgements, and by whoever sends.
+#[derive(Debug)]
+pub(super) struct Meter(Mutex<State>);
+
+/// What a meter shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Reading {
+    /// What stands in queues along the link.
+    pub(crate) queueing: Duration,
+    /// Bytes per second to stay within, while the link is slower than what we have for it.
+    pub(crate) limit: Option<f64>,
+    /// The part of datagram bytes that went in the last interval, 0 to 1.
+    pub(crate) share: f64,
+    /// Datagrams skipped so far.
+    pub(crate) skipped: u64,
+    /// Stream bytes per second.
+    pub(crate) stream_rate: f64,
+}
+
+impl Meter {
+    /// For a link of which nothing is known. `seed` decides what is skipped.
+    pub(super) fn new(seed: u64, now: Instant) -> Self {
+        Self(Mutex::new(State::new(seed, now)))
+    }
+
+    /// Forgets everything about the path: it is another one now.
+    pub(super) fn reset(&self) {
+        let mut state = self.state();
+        let (chance, skipped, boundless) = (state.chance.0, state.skipped, state.boundless);
+        *state = State { skipped, boundless, ..State::new(chance, state.stream_filled) };
+    }
+
+    /// So many bytes were acknowledged, the newest of them after `round_trip`.
+    pub(super) fn acked(&self, bytes: u64, round_trip: Duration, now: Instant) {
+        self.state().acked(bytes, round_trip, now);
+    }
+
+    /// From now on nothing is ever skipped: the way is this machine's memory.
+    pub(super) fn set_boundless(&self) {
+        self.state().boundless = true;
+    }
+
+    /// Whether a datagram is to be sent now. If not, it is superseded by the next one.
+    pub(super) fn admits(&self, bytes: usize, now: Instant) -> bool {
+        self.state().admits(bytes as f64, now)
+    }
+
+    /// How long to wait before writing so many bytes to a stream. Counts them.
+    pub(super) fn stream_wait(&self, bytes: usize, now: Instant) -> Duration {
+        self.state().stream_wait(bytes as f64, now)
+    }
+
+    /// How many bytes to write to a stream in one go.
+    pub(super) fn stream_piece(&self) -> usize {
+        let bytes = self.state().stream_rate * STREAM_PIECE.as_secs_f64();
+        (bytes as usize).clamp(*STREAM_PIECE_BYTES.start(), *STREAM_PIECE_BYTES.end())
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        let state = self.state();
+        Reading {
+            queueing: state.queueing,
+            limit: state.limit,
+            share: state.share,
+            skipped: state.skipped,
+            stream_rate: state.stream_rate,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    chance: Chance,
+    // The path.
+    bases: [Option<Duration>; BASE_WINDOWS],
+    base_since: Option<Instant>,
+    queueing: Duration,
+    interval: Interval,
+    last_ack: Option<Instant>,
+    // Datagrams.
+    limit: Option<f64>,
+    /// What the line carried when it was last full, in bytes per second.
+    capacity: f64,
+    yields: u32,
+    yielded: Option<Instant>,
+    unneeded: u32,
+    climbs: u32,
+    credit: f64,
+    filled: Instant,
+    group_since: Option<Instant>,
+    group_goes: bool,
+    group_bytes: f64,
+    group_mean: f64,
+    last_sent: Option<Instant>,
+    share: f64,
+    skipped: u64,
+    boundless: bool,
+    // Streams.
+    stream_rate: f64,
+    stream_credit: f64,
+    stream_filled: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Interval {
+    since: Option<Instant>,
+    samples: u32,
+    least: Option<Duration>,
+    acked: u64,
+    offered: f64,
+    sent: f64,
+    /// Bytes put on the wire, streams and overhead included, about.
+    put: f64,
+    stream_waited: bool,
+}
+
+impl State {
+    fn new(seed: u64, now: Instant) -> Self {
+        Self {
+            chance: Chance(seed),
+            bases: [None; BASE_WINDOWS],
+            base_since: None,
+            queueing: Duration::ZERO,
+            interval: Interval::default(),
+            last_ack: None,
+            limit: None,
+            capacity: 0.0,
+            yields: 0,
+            yielded: None,
+            unneeded: 0,
+            climbs: 0,
+            credit: 0.0,
+            filled: now,
+            group_since: None,
+            group_goes: true,
+            group_bytes: 0.0,
+            group_mean: 1_000.0,
+            last_sent: None,
+            share: 1.0,
+            skipped: 0,
+            boundless: false,
+            stream_rate: STREAM_START,
+            stream_credit: STREAM_BURST,
+            stream_filled: now,
+        }
+    }
+
+    fn acked(&mut self, bytes: u64, round_trip: Duration, now: Instant) {
+        if self.last_ack.is_none_or(|last| now.saturating_duration_since(last) > SILENCE) {
+            self.interval = Interval { since: Some(now), ..Interval::default() };
+        }
+        self.last_ack = Some(now);
+        self.note_base(round_trip, now);
+        let base = self.base().unwrap_or(round_trip);
+        let interval = &mut self.interval;
+        interval.acked += bytes;
+        interval.samples += 1;
+        interval.least = Some(interval.least.map_or(round_trip, |least| least.min(round_trip)));
+        let length = (base + self.queueing).clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let passed = interval.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if passed >= length && interval.samples >= SAMPLES_MIN {
+            let interval = std::mem::replace(&mut self.interval, Interval { since: Some(now), ..Interval::default() });
+            self.judge(&interval, base, passed.as_secs_f64(), now);
+        }
+    }
+
+    fn note_base(&mut self, round_trip: Duration, now: Instant) {
+        let since = *self.base_since.get_or_insert(now);
+        // While we hold a queue low it never quite empties: what it was before must not be forgotten, or the base would creep up.
+        if self.limit.is_none() && now.saturating_duration_since(since) >= BASE_WINDOW {
+            self.base_since = Some(now);
+            self.bases.rotate_right(1);
+            self.bases[0] = None;
+        }
+        self.bases[0] = Some(self.bases[0].map_or(round_trip, |least| least.min(round_trip)));
+    }
+
+    fn base(&self) -> Option<Duration> {
+        self.bases.iter().flatten().min().copied()
+    }
+
+    fn judge(&mut self, interval: &Interval, base: Duration, seconds: f64, now: Instant) {
+        let least = interval.least.unwrap_or(base);
+        let (before, queueing) = (self.queueing, least.saturating_sub(base));
+        let (delivered, offered) = (interval.acked as f64 / seconds, interval.offered / seconds);
+        self.queueing = queueing;
+        self.share = if interval.offered > 0.0 { interval.sent / interval.offered } else { 1.0 };
+        // A slow line takes its time for each packet. That is no queue, but shorter packets may have shown a lower base.
+        let carrying = if self.capacity > 0.0 { (self.group_mean + OVERHEAD_BYTES) / self.capacity } else { 0.0 };
+        let carrying = Duration::from_secs_f64(carrying).min(CARRYING_MAX);
+        let (low, high) = (QUEUE_LOW + carrying, QUEUE_HIGH + carrying);
+        if queueing > low {
+            (self.unneeded, self.climbs) = (0, 0);
+            // More went in than came out: it is our line that is full, and this is what it carries.
+            let growing = interval.put > interval.acked as f64 * GROWING;
+            if growing {
+                self.capacity = delivered;
+            }
+            let part = if queueing > high { YIELD } else { HOLD };
+            // It takes a round trip to see what came of the last time; and while it falls, what we gave was enough.
+            let due = self.yielded.is_none_or(|at| now.saturating_duration_since(at) > least);
+            let falls = queueing.as_secs_f64() < before.as_secs_f64() * 0.95;
+            let begins = queueing > high && growing;
+            if (self.limit.is_some() || begins) && due && !falls && !self.boundless {
+                let carries = if growing { delivered } else { self.capacity };
+                let within = self.limit.map_or(carries, |limit| limit.min(carries));
+                // Else it may stand on the way back, and the other end must give way, not both of us all the way down.
+                let least = if growing { 0.0 } else { within.min(self.capacity * YIELD) };
+                self.limit = Some((within * part).max(least).max(LIMIT_MIN));
+                self.yielded = Some(now);
+                self.yields += u32::from(queueing > high);
+            }
+            if self.yields > YIELDS_MAX {
+                self.bases = [None; BASE_WINDOWS];
+                self.bases[0] = Some(least);
+                (self.yields, self.queueing, self.limit, self.capacity) = (0, Duration::ZERO, None, 0.0);
+            }
+        } else {
+            self.yields = 0;
+            if let Some(limit) = &mut self.limit {
+                let binds = offered >= *limit * 0.9;
+                self.unneeded = if binds { 0 } else { self.unneeded + 1 };
+                // Slowly at first, faster the longer no queue comes of it: what was delivered when the line was full is known no
+                // better than acknowledgements came through on the way back. A limit far above all that is asked for would not be
+                // there when it is needed.
+                let most = if queueing > low / 2 { 1 } else { CLIMBS_MAX };
+                self.climbs = if binds { (self.climbs + 1).min(most) } else { 0 };
+                *limit *= 1.0 + PROBE * f64::from(self.climbs);
+                if self.unneeded >= UNNEEDED_MAX {
+                    (self.limit, self.capacity) = (None, 0.0);
+                }
+            }
+        }
+        if queueing > high * 2 {
+            self.stream_rate = STREAM_MIN;
+        } else if queueing > low {
+            self.stream_rate /= 2.0;
+        } else if interval.stream_waited {
+            self.stream_rate *= 2.0;
+        }
+        let most = self.limit.map_or(STREAM_MAX, |limit| limit * STREAM_SHARE);
+        self.stream_rate = self.stream_rate.min(most).max(STREAM_MIN);
+    }
+
+    fn admits(&mut self, bytes: f64, now: Instant) -> bool {
+        let same_group = self.group_since.is_some_and(|since| now.saturating_duration_since(since) < GROUP);
+        if same_group {
+            self.group_bytes += bytes;
+        } else {
+            if self.group_since.is_some() {
+                self.group_mean += GROUP_SMOOTHING * (self.group_bytes - self.group_mean);
+            }
+            self.group_since = Some(now);
+            self.group_bytes = bytes;
+            self.group_goes = self.draws(now);
+            self.interval.put += if self.group_goes { OVERHEAD_BYTES } else { 0.0 };
+        }
+        self.interval.offered += bytes;
+        if self.group_goes {
+            self.interval.sent += bytes;
+            self.interval.put += bytes;
+            self.credit -= bytes;
+            self.last_sent = Some(now);
+        } else {
+            self.skipped += 1;
+        }
+        self.group_goes
+    }
+
+    /// Whether a new group goes.
+    fn draws(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now;
+        let Some(limit) = self.limit else {
+            self.credit = 0.0;
+            return true;
+        };
+        // Two groups of credit let one pass for sure.
+        let most = 2.0 * self.group_mean.max(1.0);
+        self.credit = (self.credit + limit * passed).clamp(-2.0 * most, most);
+        let waited = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= SKIP_MAX);
+        waited || self.chance.part() * most < self.credit
+    }
+
+    fn stream_wait(&mut self, bytes: f64, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.stream_filled).as_secs_f64();
+        self.stream_filled = now;
+        self.stream_credit = (self.stream_credit + passed * self.stream_rate).min(STREAM_BURST) - bytes;
+        self.interval.put += bytes;
+        // What streams take is not there for datagrams.
+        self.credit -= bytes;
+        if self.stream_credit >= 0.0 {
+            return Duration::ZERO;
+        }
+        self.interval.stream_waited = true;
+        Duration::from_secs_f64(-self.stream_credit / self.stream_rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::conditioner::{Conditioner, Line, Path};
+
+    const TICK: Duration = Duration::from_micros(16_667);
+
+    /// One that sends a datagram of 1,000 bytes per tick and origin over a path, and is told at once, on a way back of 50 ms,
+    /// what arrived. Virtual milliseconds after which each was sent, and how old it arrived.
+    struct Scene {
+        meter: Meter,
+        path: Path,
+        line: Line,
+        start: Instant,
+        virtual_start: tokio::time::Instant,
+        ticks: u32,
+        acks: BTreeMap<(Instant, u32), Instant>,
+    }
+
+    const BACK: Duration = Duration::from_millis(50);
+
+    impl Scene {
+        fn new() -> Self {
+            let virtual_start = tokio::time::Instant::now();
+            let start = virtual_start.into_std();
+            let (path, line) = (Path::new(1, "there"), Line::default());
+            Self { meter: Meter::new(1, start), path, line, start, virtual_start, ticks: 0, acks: BTreeMap::new() }
+        }
+
+        /// For each datagram offered, how long it was under way, if it arrived; `None` where it was skipped or lost.
+        fn run(&mut self, conditioner: &Conditioner, seconds: u32, origins: u32) -> Vec<Option<Duration>> {
+            let mut outcomes = Vec::new();
+            for _ in 0..seconds * 60 {
+                for origin in 0..origins {
+                    let since = TICK * self.ticks + Duration::from_millis(2) * origin;
+                    let now = self.start + since;
+                    while let Some(entry) = self.acks.first_entry().filter(|entry| entry.key().0 <= now) {
+                        let ((at, _), sent) = entry.remove_entry();
+                        self.meter.acked(1_030, at - sent, at);
+                    }
+                    let arrived = self.meter.admits(1_000, now).then(|| {
+                        let virtual_now = self.virtual_start + since;
+                        self.path.pass(conditioner, &mut self.line, 1_000, virtual_now).next().map(|at| at - virtual_now)
+                    });
+                    let arrived = arrived.flatten();
+                    if let Some(under_way) = arrived {
+                        self.acks.insert((now + under_way + BACK, self.ticks * origins + origin), now);
+                    }
+                    outcomes.push(arrived);
+                }
+                self.ticks += 1;
+            }
+            outcomes
+        }
+    }
+
+    fn percentile(outcomes: &[Option<Duration>], part: f64) -> Duration {
+        let mut arrived: Vec<Duration> = outcomes.iter().flatten().copied().collect();
+        arrived.sort_unstable();
+        arrived[((arrived.len() - 1) as f64 * part) as usize]
+    }
+
+    const PATH: Conditioner = Conditioner::with_delay(Duration::from_millis(50));
+
+    #[test]
+    fn half_the_needed_rate_makes_half_the_state_not_old_state() {
+        let mut scene = Scene::new();
+        let half = Conditioner { rate_bytes_per_second: Some(30_000), ..PATH };
+        scene.run(&half, 5, 1);
+        let outcomes = scene.run(&half, 30, 1);
+        let (median, late, worst) = (percentile(&outcomes, 0.5), percentile(&outcomes, 0.95), percentile(&outcomes, 1.0));
+        // 50 ms of path, 33 ms for the line to carry a datagram, and what stands in the queue.
+        assert!(median < Duration::from_millis(175) && late < Duration::from_millis(250), "{median:?} {late:?}");
+        assert!(worst < Duration::from_millis(400), "{worst:?}");
+        let arrived = outcomes.iter().flatten().count();
+        assert!(arrived > outcomes.len() * 2 / 5, "and the line is used: {arrived} of {}", outcomes.len());
+        let longest = outcomes.chunk_by(|a, b| a.is_some() == b.is_some()).filter(|run| run[0].is_none()).map(<[_]>::len).max();
+        assert!(longest <= Some(7), "never long without any: {longest:?}");
+        // The line is as it was: so is the game, soon.
+        scene.run(&PATH, 10, 1);
+        assert_eq!(scene.meter.reading().limit, None);
+        assert!(scene.run(&PATH, 1, 1).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn nothing_is_skipped_where_there_is_no_line() {
+        let mut scene = Scene::new();
+        scene.meter.set_boundless();
+        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
+        scene.meter.reset();
+        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
+        assert_eq!(scene.meter.reading().skipped, 0);
+    }
+
+    #[test]
+    fn origins_that_always_come_one_after_the_other_share() {
+        let mut scene = Scene::new();
+        let half = Conditioner { rate_bytes_per_second: Some(60_000), ..PATH };
+        let outcomes = scene.run(&half, 30, 2);
+        let of = |origin: usize| outcomes.iter().skip(origin).step_by(2).flatten().count();
+        let (first, second) = (of(0), of(1));
+        assert!(first.min(second) * 3 >= first.max(second), "{first} {second}");
+    }
+
+    #[test]
+    fn loss_jitter_and_reordering_are_no_queue() {
+        for bad in [
+            Conditioner { loss: 0.3, ..PATH },
+            Conditioner { bursts: 0.01, ..PATH },
+            Conditioner { jitter: Duration::from_millis(60), reordering: 0.1, loss: 0.05, ..PATH },
+        ] {
+            let mut scene = Scene::new();
+            scene.run(&bad, 60, 1);
+            assert_eq!(scene.meter.reading().skipped, 0, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn after_an_outage_all_goes_on_at_once() {
+        for outage in [2, 10] {
+            let mut scene = Scene::new();
+            scene.run(&PATH, 5, 1);
+            scene.run(&Conditioner { loss: 1.0, ..PATH }, outage, 1);
+            assert!(scene.run(&PATH, 5, 1).iter().all(Option::is_some));
+            assert_eq!(scene.meter.reading().skipped, 0);
+        }
+    }
+
+    #[test]
+    fn a_longer_path_is_not_a_queue_for_long() {
+        let mut scene = Scene::new();
+        scene.run(&PATH, 10, 1);
+        let longer = Conditioner::with_delay(Duration::from_millis(200));
+        scene.run(&longer, 4, 1);
+        assert_eq!(scene.meter.reading().limit, None);
+        assert!(scene.run(&longer, 10, 1).iter().all(Option::is_some));
+        // Nor is a shorter one again.
+        assert!(scene.run(&PATH, 10, 1).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn streams_speed_up_on_a_free_link_and_slow_down_before_a_queue() {
+        let mut scene = Scene::new();
+        let mut wait = Duration::ZERO;
+        for _ in 0..20 {
+            let now = scene.start + TICK * scene.ticks;
+            wait = scene.meter.stream_wait(64 * 1_024, now);
+            scene.run(&PATH, 1, 1);
+        }
+        assert!(scene.meter.reading().stream_rate > 4.0 * STREAM_START && wait < Duration::from_secs(1), "{wait:?}");
+        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
+        assert!(scene.meter.reading().stream_rate <= 30_000.0 * 0.3_f64.max(STREAM_MIN / 30_000.0));
+    }
+}
