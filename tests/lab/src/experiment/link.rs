@@ -22,8 +22,8 @@ use crate::report::Report;
 
 /// How long the peers may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Most neighbors where memory is measured.
-const NEIGHBORS_MAX: usize = 31;
+/// Most peers where memory is measured: a link takes the same in a larger mesh.
+const PEERS_FOR_MEMORY_MAX: usize = 16;
 /// What is under way when the time is up may still arrive.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
@@ -105,14 +105,15 @@ struct Run {
 /// What one more link takes at each of its ends: of two meshes of the same peers, one has few links and one has many. What a peer and
 /// what a member takes is the same in both.
 async fn memory_per_link(options: &Options) -> Result<Option<f64>, Failure> {
-    let (few, many) = (NeighborLimits::default().ideal, usize::from(options.peers - 1).min(NEIGHBORS_MAX));
+    let peers = usize::from(options.peers).min(PEERS_FOR_MEMORY_MAX);
+    let (few, many) = (NeighborLimits::default().ideal, peers - 1);
     if many <= few {
         return Ok(None);
     }
     let (mut held, mut measured) = (Vec::new(), Vec::new());
     for max in [few, many] {
         let before = resident_bytes();
-        let meshes = gathered(options, max).await?;
+        let meshes = gathered(options, peers, max).await?;
         everybody(&meshes, options.hz, Duration::from_secs(1), |player: &Arc<Player>| player.tick()).await;
         measured.push((resident_bytes().zip(before).map(|(now, before)| now.saturating_sub(before)), links(&meshes)));
         held.push(meshes);
@@ -125,9 +126,8 @@ async fn memory_per_link(options: &Options) -> Result<Option<f64>, Failure> {
 }
 
 /// A mesh of so many, each with so many neighbors at most, in which all see all.
-async fn gathered(options: &Options, max_neighbors: usize) -> Result<Vec<Arc<Player>>, Failure> {
+async fn gathered(options: &Options, peers: usize, max_neighbors: usize) -> Result<Vec<Arc<Player>>, Failure> {
     let name = format!("lab-link-{}-{max_neighbors}", std::process::id());
-    let peers = usize::from(options.peers);
     let mut meshes: Vec<(PeerMesh, _)> = Vec::new();
     for n in 0..peers {
         let mut registry = Registry::default();
@@ -162,7 +162,7 @@ fn links(meshes: &[Arc<Player>]) -> usize {
 /// The mesh as games use it.
 async fn mesh(options: &Options) -> Result<Run, Failure> {
     let memory_per_link = memory_per_link(options).await?;
-    let meshes = gathered(options, options.max_neighbors).await?;
+    let meshes = gathered(options, options.peers.into(), options.max_neighbors).await?;
     let play = |length| everybody(&meshes, options.hz, length, |player: &Arc<Player>| player.tick());
     play(Duration::from_secs(2)).await;
     let links = links(&meshes);
