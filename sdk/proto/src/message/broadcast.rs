@@ -403,7 +403,7 @@ mod tests {
         let content = Content::Whole(Bytes::from_static(b"true"));
         let said = author.author(Said { seq: 1, hops: 1, hop_limit: 16, content, seal: None }, &identity(), true);
         let mut broadcast = listener(0);
-        let lie = Said { content: Content::Whole(Bytes::from_static(b"lie")), ..said.clone() };
+        let lie = Said { content: Content::Whole(Bytes::from_static(b"lie")), ..said };
         assert_eq!(broadcast.take(SLOT, lie), Taken::Forged);
         assert_eq!(numbers(broadcast.take(SLOT, said.clone())), [1]);
         assert_eq!(broadcast.take(SLOT, said), Taken::Old);
