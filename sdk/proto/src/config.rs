@@ -124,7 +124,8 @@ pub struct Limits {
     pub component_bytes: usize,
     /// Longest message payload, in bytes. Default 64 KiB.
     pub message_bytes: usize,
-    /// Messages kept for members that missed them, in bytes of payload per origin. Default 1 MiB.
+    /// Messages kept for members that missed them, in bytes of payload per origin; all origins together never take more than 16
+    /// times as much. Default 1 MiB.
     pub message_cache_bytes: usize,
     /// Messages received ahead of a missing one, per origin. Default 1,024.
     pub messages_ahead: usize,

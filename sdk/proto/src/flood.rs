@@ -33,7 +33,7 @@ pub(crate) use window::Window;
 use crate::config::NeighborLimits;
 use crate::id::{Boot, LinkId, PeerId};
 use crate::time::Time;
-use crate::wire::{Item, Whose};
+use crate::wire::{Alias, Item, Whose};
 
 /// How old what an origin says is when it gets here, in steps of [`AGE_STEP`]; [`NO_AGE`] where nothing comes.
 pub(crate) type Age = u8;
@@ -96,7 +96,10 @@ impl Flood {
             None => self.origins.push(Some(origin)),
         }
         self.slots.insert(peer, slot);
-        self.ports.iter_mut().flatten().for_each(|port| port.reset(slot));
+        for port in self.ports.iter_mut().flatten() {
+            port.reset(slot);
+            port.carries(&peer, boot, slot);
+        }
         slot
     }
 
@@ -183,12 +186,24 @@ impl Flood {
         (0..).map(PortId).zip(&mut self.ports).filter_map(|(id, port)| Some((id, port.as_mut()?)))
     }
 
+    /// A neighbor gave an origin a number.
+    pub(crate) fn name(&mut self, port: PortId, alias: Alias) {
+        let slot = self.slot_of(&alias.origin, alias.boot);
+        if let Some(port) = self.port_mut(port) {
+            port.name(alias, slot);
+        }
+    }
+
     /// Whose frames an item of that port's are, where its origin is carried here.
     pub(crate) fn resolve(&self, port: PortId, whose: Whose) -> Option<Slot> {
         let port = self.port(port)?;
         match whose {
             Whose::Neighbor => self.slot_of(&port.peer, port.boot),
-            Whose::Alias(number) => port.alias(number).and_then(|(peer, boot)| self.slot_of(&peer, boot)),
+            Whose::Alias(number) => {
+                let named = port.alias(number)?;
+                let is_it = |origin: &Origin| (origin.peer, origin.boot) == (named.peer, named.boot);
+                named.slot.filter(|slot| self.origin(*slot).is_some_and(is_it))
+            }
             Whose::Named(peer, boot) => self.slot_of(&peer, boot),
         }
     }

@@ -152,7 +152,7 @@ pub(crate) struct Port {
     missing: VecDeque<(Time, u64)>,
     grace: Duration,
     /// By the neighbor's number.
-    aliases: Vec<Option<(PeerId, Boot)>>,
+    aliases: Vec<Option<Named>>,
 
     /// By our slot: up to where the neighbor has that author's messages.
     theirs: Vec<u64>,
@@ -172,6 +172,15 @@ pub(crate) struct LastDigest {
     pub(crate) repeats: u32,
     /// Digests told in all.
     pub(crate) count: u32,
+}
+
+/// An origin that the neighbor gave a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    pub(super) peer: PeerId,
+    pub(super) boot: Boot,
+    /// Our own number for it: a hint, as numbers are given anew.
+    pub(super) slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -359,13 +368,21 @@ impl Port {
         self.missing.front().map(|(due, _)| *due)
     }
 
-    /// The neighbor gave an origin a number.
-    pub(crate) fn name(&mut self, alias: Alias) {
-        set(&mut self.aliases, alias.number as usize, Some((alias.origin, alias.boot)));
+    /// The neighbor gave an origin a number; `slot` is our own, if we carry it.
+    pub(super) fn name(&mut self, alias: Alias, slot: Option<Slot>) {
+        let named = Named { peer: alias.origin, boot: alias.boot, slot };
+        set(&mut self.aliases, alias.number as usize, Some(named));
     }
 
-    pub(crate) fn alias(&self, number: u32) -> Option<(PeerId, Boot)> {
-        self.aliases.get(number as usize).copied().flatten()
+    /// We carry an origin from now on, which the neighbor may have named before.
+    pub(super) fn carries(&mut self, peer: &PeerId, boot: Boot, slot: Slot) {
+        if let Some(named) = self.aliases.iter_mut().flatten().find(|named| (named.peer, named.boot) == (*peer, boot)) {
+            named.slot = Some(slot);
+        }
+    }
+
+    pub(super) fn alias(&self, number: u32) -> Option<&Named> {
+        self.aliases.get(number as usize)?.as_ref()
     }
 
     /// Up to where the neighbor has an author's messages.
@@ -406,7 +423,7 @@ impl Fill for Age {
     const EMPTY: Self = NO_AGE;
 }
 
-impl Fill for Option<(PeerId, Boot)> {
+impl Fill for Option<Named> {
     const EMPTY: Self = None;
 }
 

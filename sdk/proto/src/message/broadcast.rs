@@ -13,6 +13,9 @@ use crate::wire::{Leaf, Said, Seal, Standing};
 /// Most messages that wait for one seal. Authors seal several times a second, and long before this.
 pub(crate) const UNSEALED_MAX: usize = 64;
 
+/// All authors' messages together are kept in the room of so many.
+const FULL_CACHES: usize = 16;
+
 /// Every author's lane, ours included.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
@@ -123,7 +126,7 @@ impl Broadcast {
 
     /// Takes a message in.
     pub(crate) fn take(&mut self, slot: Slot, said: Said) -> Taken {
-        let (mesh, cache_bytes_max, ahead_max) = (self.mesh, self.cache_bytes_max, self.ahead_max);
+        let (mesh, cache_bytes_max, ahead_max) = (self.mesh, self.cache_bytes(), self.ahead_max);
         let Some(lane) = self.lanes.get_mut(slot.index()).and_then(Option::as_mut) else { return Taken::Old };
         let seq = said.seq;
         if seq <= lane.delivered || lane.ahead.contains_key(&seq) {
@@ -153,7 +156,7 @@ impl Broadcast {
 
     /// Takes in what we say ourselves, `sealed` together with all since the last seal.
     pub(crate) fn author(&mut self, said: Said, identity: &Identity, sealed: bool) -> Said {
-        let (mesh, cache_bytes_max) = (self.mesh, self.cache_bytes_max);
+        let (mesh, cache_bytes_max) = (self.mesh, self.cache_bytes());
         let Some(lane) = self.lanes.get_mut(Slot::ME.index()).and_then(Option::as_mut) else { return said };
         lane.leaves.insert(said.seq, said.leaf(&mesh, &lane.author, lane.boot));
         let mut said = said;
@@ -175,7 +178,7 @@ impl Broadcast {
 
     /// Messages up to `upto` cannot be had any more: go on after them.
     pub(crate) fn skip(&mut self, slot: Slot, upto: u64) -> Vec<Said> {
-        let (mesh, cache_bytes_max) = (self.mesh, self.cache_bytes_max);
+        let (mesh, cache_bytes_max) = (self.mesh, self.cache_bytes());
         match self.lanes.get_mut(slot.index()).and_then(Option::as_mut) {
             Some(lane) if upto > lane.delivered => {
                 lane.delivered = upto;
@@ -224,6 +227,11 @@ impl Broadcast {
             Some(index) => Ok(lane.kept.get(usize::try_from(index).unwrap_or(usize::MAX))),
             None => Err(first - 1),
         }
+    }
+
+    /// What one author's messages may take, in bytes: in a large mesh less.
+    fn cache_bytes(&self) -> usize {
+        (self.cache_bytes_max * FULL_CACHES / self.lanes.len().max(FULL_CACHES)).max(1)
     }
 
     fn lane(&self, slot: Slot) -> Option<&Lane> {

@@ -370,10 +370,12 @@ impl Node {
     pub(super) fn hear_aliases(&mut self, link: LinkId, aliases: Vec<Alias>) {
         // A neighbor may remember more origins than there are members, but not many times more.
         let numbers_max = 4 * self.config.limits.members + 64;
-        let Some(port) = self.flood.port_of(link).and_then(|port| self.flood.port_mut(port)) else { return };
-        let known: Vec<u32> =
-            aliases.iter().map(|alias| alias.number).filter(|number| (*number as usize) < numbers_max).collect();
-        aliases.into_iter().filter(|alias| (alias.number as usize) < numbers_max).for_each(|alias| port.name(alias));
+        let Some(port) = self.flood.port_of(link) else { return };
+        let mut known = Vec::new();
+        for alias in aliases.into_iter().filter(|alias| (alias.number as usize) < numbers_max) {
+            known.push(alias.number);
+            self.flood.name(port, alias);
+        }
         self.say_to(link, &Frame::AliasesKnown(known));
     }
 
