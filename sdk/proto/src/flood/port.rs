@@ -244,7 +244,8 @@ impl Port {
     /// Fills parcels with what waits.
     pub(super) fn pack(&mut self, now: Time, parcels: &mut Vec<(LinkId, Bytes)>) {
         while !self.queue.is_empty() {
-            let mut bytes = self.begin(now);
+            let waiting = self.queue.iter().map(|(item, _)| item.len()).sum();
+            let mut bytes = self.begin(waiting, now);
             while let Some((item, kept)) = self.queue.pop_front_if(|(item, _)| bytes.len() + item.len() <= DATAGRAM_BYTES_MAX) {
                 bytes.put(item);
                 if let (true, Some(sent)) = (kept != Kept::Nothing, self.history.back_mut()) {
@@ -265,7 +266,7 @@ impl Port {
     /// A parcel with nothing in it: we are here.
     pub(crate) fn keep_alive(&mut self, now: Time) -> Bytes {
         self.probe = None;
-        self.begin(now).freeze()
+        self.begin(0, now).freeze()
     }
 
     /// When one is due to show whether the last parcel arrived.
@@ -273,7 +274,7 @@ impl Port {
         self.probe
     }
 
-    fn begin(&mut self, now: Time) -> BytesMut {
+    fn begin(&mut self, bytes: usize, now: Time) -> BytesMut {
         self.sent = now;
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
@@ -282,7 +283,7 @@ impl Port {
             self.history.pop_front();
         }
         self.history.push_back(Sent { number, at: now, kept: Vec::new() });
-        parcel::begin(number)
+        parcel::begin(number, bytes)
     }
 
     /// What was in parcels that the neighbor misses.

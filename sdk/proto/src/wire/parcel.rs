@@ -104,9 +104,9 @@ pub(crate) enum Marks {
     Whole(Vec<u64>),
 }
 
-/// Begins a parcel.
-pub(crate) fn begin(number: u16) -> BytesMut {
-    let mut bytes = BytesMut::with_capacity(DATAGRAM_BYTES_MAX);
+/// Begins a parcel, with room for so many bytes of items. No more: messages are kept where they came in.
+pub(crate) fn begin(number: u16, items: usize) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity((HEADER_BYTES + items).min(DATAGRAM_BYTES_MAX));
     bytes.put_u8(WIRE_VERSION);
     bytes.put_u16_le(number);
     bytes
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     fn parcel(items: &[Item]) -> Bytes {
-        let mut bytes = begin(7);
+        let mut bytes = begin(7, 0);
         items.iter().for_each(|item| bytes.put(item.encode()));
         bytes.freeze()
     }
@@ -400,7 +400,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_a_parcel_or_an_error(raw in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut bytes = begin(7);
+            let mut bytes = begin(7, 0);
             bytes.put_slice(&raw);
             if let Ok((number, items)) = decode(bytes.clone().freeze()) {
                 prop_assert_eq!(number, 7);
