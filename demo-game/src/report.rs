@@ -75,6 +75,8 @@ pub(crate) struct Run {
     pub(crate) tick_rate: f64,
     /// Most links that a process was to hold.
     pub(crate) max_neighbors: usize,
+    /// Where the worlds differed after the quiet second: how much later they agreed.
+    pub(crate) agreed_late_ms: Option<u64>,
     /// What the survivors reported.
     pub(crate) reports: Vec<PeerReport>,
 }
@@ -94,6 +96,8 @@ pub(crate) struct Report {
     pub(crate) killed: Option<String>,
     /// After one quiet second all that are left see the same members and have the same hash of the shared world.
     pub(crate) converged: bool,
+    /// Where that is not so but became so: how long after the quiet second.
+    pub(crate) agreed_late_ms: Option<u64>,
     /// That hash, or all that there were.
     pub(crate) state_hashes: Vec<String>,
     /// Seconds played, from when all had met until the quiet second.
@@ -176,6 +180,7 @@ impl Report {
             converged: reports.len() == survivors
                 && hashes.len() == 1
                 && reports.iter().all(|report| report.members == survivors),
+            agreed_late_ms: run.agreed_late_ms,
             state_hashes: hashes.into_iter().cloned().collect(),
             seconds: rounded(seconds),
             tick_rate: run.tick_rate,
@@ -211,10 +216,11 @@ impl Report {
         if !self.converged {
             let seen: Vec<usize> = run.reports.iter().map(|report| report.members).collect();
             self.failures.push(format!(
-                "not converged: {} of {} reports, {} different worlds, members seen: {seen:?}",
+                "not converged: {} of {} reports, {} different worlds{}, members seen: {seen:?}",
                 run.reports.len(),
                 run.peers - usize::from(run.killed.is_some()),
-                self.state_hashes.len()
+                self.state_hashes.len(),
+                self.agreed_late_ms.map_or_else(String::new, |late| format!(" (the same {late} ms later)"))
             ));
         }
         if at_start.len() != run.peers || at_start.iter().any(|birds| *birds != Some(brought)) {

@@ -75,6 +75,12 @@ fn paint(mut commands: Commands, mut images: ResMut<Assets<Image>>) {
         Transform::from_xyz(0.0, -VIEW.y / 2.0 + land::BANK_HEIGHT / 2.0, -80.0),
     ));
 
+    // Windows higher than wide see more of the sky above, and of the bank below.
+    let margin = |[r, g, b]: [u8; 3]| Sprite::from_color(Color::srgb_u8(r, g, b), Vec2::new(VIEW.x * BEYOND, VIEW.y));
+    commands.spawn((margin(heaven::DUSK_TOP), Transform::from_xyz(0.0, VIEW.y, -100.0)));
+    commands.spawn((margin(heaven::NIGHT_TOP), Transform::from_xyz(0.0, VIEW.y, -99.0), Layer::Night));
+    commands.spawn((margin(land::BANK), Transform::from_xyz(0.0, -VIEW.y, -79.0)));
+
     let mut dice = Dice::new(0x57a2);
     for _ in 0..STARS {
         let place = Vec2::new(dice.between(-0.74, 0.74) * VIEW.x, dice.unit().powf(1.5).mul_add(-0.62, 0.5) * VIEW.y);

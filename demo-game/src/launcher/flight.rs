@@ -26,6 +26,9 @@ const MEET_PER_PEER: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the reports may take.
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
+/// How long worlds that differ after the quiet second are watched, and how often.
+const LATE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often to say how it goes.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 /// News that wait to be read.
@@ -124,9 +127,37 @@ impl Flight<'_> {
 
         self.order(&Order::Quiet);
         self.wait(QUIET, |_| false)?;
+        self.run.reports = self.reports()?;
+        let flown = self.bots.iter().filter(|flyer| !flyer.gone);
+        let missing = flown.filter(|flyer| flyer.report.is_none()).map(|flyer| format!("{} did not report", flyer.bot.name));
+        self.run.mishaps.extend(missing);
+        self.wait_for_agreement()?;
+        self.conclude()
+    }
+
+    /// What all who are left have measured so far.
+    fn reports(&mut self) -> Result<Vec<PeerReport>, Trouble> {
+        self.bots.iter_mut().for_each(|flyer| flyer.report = None);
         self.order(&Order::Report);
         self.wait(REPORT_WITHIN, |flight| flight.bots.iter().all(|flyer| flyer.gone || flyer.report.is_some()))?;
-        self.conclude()
+        Ok(self.bots.iter().filter(|flyer| !flyer.gone).filter_map(|flyer| flyer.report.clone()).collect())
+    }
+
+    /// Worlds that differ after the quiet second have failed; whether they are late or apart for good is still worth knowing.
+    fn wait_for_agreement(&mut self) -> Result<(), Trouble> {
+        let quiet = Instant::now();
+        let mut reports = self.run.reports.clone();
+        while reports.windows(2).any(|pair| pair[0].state_hash != pair[1].state_hash) {
+            if quiet.elapsed() > LATE {
+                self.run.mishaps.push(format!("the worlds still differ {} s after the quiet second", LATE.as_secs()));
+                return Ok(());
+            }
+            self.run.agreed_late_ms = Some(0);
+            self.wait(LOOK_EVERY, |_| false)?;
+            reports = self.reports()?;
+        }
+        self.run.agreed_late_ms = self.run.agreed_late_ms.map(|_| quiet.elapsed().as_millis() as u64);
+        Ok(())
     }
 
     /// Joins others, who are not ours to compare with, and plays.
@@ -144,10 +175,6 @@ impl Flight<'_> {
     }
 
     fn conclude(mut self) -> Result<ExitCode, Trouble> {
-        for flyer in self.bots.iter().filter(|flyer| !flyer.gone && flyer.report.is_none()) {
-            self.run.mishaps.push(format!("{} did not report", flyer.bot.name));
-        }
-        self.run.reports = self.bots.iter_mut().filter(|flyer| !flyer.gone).filter_map(|flyer| flyer.report.take()).collect();
         let report = Report::new(std::mem::take(&mut self.run));
         self.bots.iter_mut().for_each(|flyer| flyer.bot.let_go());
         if let Some(file) = &self.cli.report {

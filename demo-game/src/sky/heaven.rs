@@ -9,6 +9,10 @@ use crate::world::VIEW;
 /// Pixels of the heaven: gradients need no more.
 const SIZE: [usize; 2] = [960, 540];
 
+/// The highest of the sky's colors when a round begins, and when it ends.
+pub(super) const DUSK_TOP: [u8; 3] = [26, 36, 82];
+pub(super) const NIGHT_TOP: [u8; 3] = [8, 13, 36];
+
 /// Sky colors when a round begins, from the horizon (0) up (1).
 const DUSK: [(f32, [u8; 3]); 8] = [
     (0.00, [255, 206, 130]),
@@ -18,7 +22,7 @@ const DUSK: [(f32, [u8; 3]); 8] = [
     (0.47, [150, 76, 128]),
     (0.63, [94, 66, 130]),
     (0.81, [52, 54, 112]),
-    (1.00, [26, 36, 82]),
+    (1.00, DUSK_TOP),
 ];
 
 /// Sky colors when it ends.
@@ -29,7 +33,7 @@ const NIGHT: [(f32, [u8; 3]); 7] = [
     (0.36, [70, 48, 94]),
     (0.56, [38, 36, 80]),
     (0.78, [18, 24, 58]),
-    (1.00, [8, 13, 36]),
+    (1.00, NIGHT_TOP),
 ];
 
 /// The sky while the sun is still there.

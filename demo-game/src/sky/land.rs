@@ -10,6 +10,8 @@ use crate::world::VIEW;
 pub(super) const HEIGHT: f32 = 340.0;
 /// How much of it is the bank in front, in world units from below.
 pub(super) const BANK_HEIGHT: f32 = 240.0;
+/// The color of that bank.
+pub(super) const BANK: [u8; 3] = [14, 11, 24];
 /// Width of the pictures, in pixels; they are wider than the view.
 const WIDTH: usize = 1920;
 /// Pixels per world unit.
@@ -70,28 +72,29 @@ pub(super) fn glitter() -> Canvas {
 
 /// The bank in front: grass, reeds, and an old tree on the right.
 pub(super) fn bank() -> Canvas {
-    const DARK: Paint = [0.055, 0.045, 0.095, 1.0];
+    let [r, g, b] = BANK.map(|channel| f32::from(channel) / 255.0);
+    let dark: Paint = [r, g, b, 1.0];
     let height = BANK_HEIGHT * SCALE;
-    let mut canvas = Canvas::new(WIDTH, height as usize, [DARK[0], DARK[1], DARK[2], 0.0]);
+    let mut canvas = Canvas::new(WIDTH, height as usize, [r, g, b, 0.0]);
     // Low in the middle, where the eye goes out onto the water.
     let ground = |x: f32| {
         let side = (x / WIDTH as f32 - 0.5).abs() * 2.0;
         height - SCALE * (16.0 + 46.0 * side.powi(3) + 9.0 * fractal(Vec2::new(x / 190.0, 0.5), 3, 9))
     };
-    canvas.cover(Vec2::ZERO, Vec2::new(WIDTH as f32, height), DARK, |point| point.y - ground(point.x) + 0.5);
+    canvas.cover(Vec2::ZERO, Vec2::new(WIDTH as f32, height), dark, |point| point.y - ground(point.x) + 0.5);
     let mut dice = Dice::new(4);
     for _ in 0..950 {
         let x = dice.unit() * WIDTH as f32;
         let tall = SCALE * dice.between(8.0, 26.0) * (0.55 + 0.6 * noise(Vec2::new(x / 60.0, 3.0), 8).abs());
         let root = Vec2::new(x, ground(x) + 2.0);
-        canvas.stroke(root, root + Vec2::new(dice.between(-0.35, 0.35) * tall, -tall), [1.3, 0.4], DARK);
+        canvas.stroke(root, root + Vec2::new(dice.between(-0.35, 0.35) * tall, -tall), [1.3, 0.4], dark);
     }
     for _ in 0..85 {
         let side = if dice.unit() < 0.6 { dice.between(0.14, 0.36) } else { dice.between(0.62, 0.74) };
-        reed(&mut canvas, &mut dice, side * WIDTH as f32, &ground, DARK);
+        reed(&mut canvas, &mut dice, side * WIDTH as f32, &ground, dark);
     }
     let foot = Vec2::new(0.795 * WIDTH as f32, ground(0.795 * WIDTH as f32) + 4.0);
-    branch(&mut canvas, &mut dice, foot, Vec2::new(-0.10, -1.0).normalize() * 40.0 * SCALE, 8.5 * SCALE, DARK);
+    branch(&mut canvas, &mut dice, foot, Vec2::new(-0.10, -1.0).normalize() * 40.0 * SCALE, 8.5 * SCALE, dark);
     canvas
 }
 
