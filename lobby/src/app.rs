@@ -103,6 +103,7 @@ fn open(options: WindowOptions) -> AppExit {
     .insert_resource(ClearColor(theme::DIALOG))
     .insert_resource(Model::new(options.player, options.interface))
     .add_systems(Update, (keys::escape, keys::arrows, action::on_tap).before(reduce::act))
+    .add_systems(Update, keys::back_to_chat.after(reduce::act))
     .add_systems(Update, (backdrop::fly, fit, || DRAWN.store(true, Ordering::Relaxed)))
     // What was typed just before Enter is in the field only then.
     .add_systems(PostUpdate, keys::enter.after(EditableTextSystems));

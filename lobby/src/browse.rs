@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn rooms_and_games_are_told_apart() {
-        let listed = listed_game("murmuration", Stage::Gathering);
-        assert_eq!(listed.strip_suffix(GATHERING), Some("murmuration"));
-        assert_eq!(listed_game("murmuration", Stage::Playing), "murmuration");
+        let listed = listed_game("Murmuration", Stage::Gathering);
+        assert_eq!(listed.strip_suffix(GATHERING), Some("Murmuration"));
+        assert_eq!(listed_game("Murmuration", Stage::Playing), "Murmuration");
     }
 
     #[test]

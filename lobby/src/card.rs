@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_card_comes_back() {
-        let card = Card { ready: true, color: 5, room: Some(RoomFacts::new("murmuration", 8, true)) };
+        let card = Card { ready: true, color: 5, room: Some(RoomFacts::new("Murmuration", 8, true)) };
         assert_eq!(Card::decode(&card.encode()), card);
         assert!(card.encode().len() < 64, "a card rides in every introduction");
     }

@@ -21,10 +21,8 @@ pub use find::{Found, GAME_VARIABLE, find};
 /// A game that can be launched from a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Game {
-    /// What rooms and listings call it.
+    /// What it is called: on screen, in rooms and in listings.
     pub name: &'static str,
-    /// What it is called on screen.
-    pub title: &'static str,
     /// Its program, without the system's ending; also its package, where it can be built.
     pub program: &'static str,
     /// The environment variable in which it takes its password: command lines can be read by every user of a machine.
@@ -32,15 +30,18 @@ pub struct Game {
 }
 
 /// The games that this lobby launches. A room names its game, but only what is in this list ever runs.
-pub const GAMES: &[Game] =
-    &[Game { name: "murmuration", title: "Murmuration", program: "murmuration", password_variable: "MURMURATION_PASSWORD" }];
+pub const GAMES: &[Game] = &[Game { name: "Murmuration", program: "murmuration", password_variable: "MURMURATION_PASSWORD" }];
 
+/// The exit code with which a game says that its mesh would not have us.
+const REFUSED_CODE: i32 = 2;
+/// What the game says before the reason, if it does.
+const REFUSED_LABEL: &str = "refused us: ";
 /// What the game writes before its ticket.
 const TICKET_LABEL: &str = "ticket:";
 
-/// The game by this name, if it is one that we launch.
+/// The game by this name, in upper or lower case, if it is one that we launch.
 pub fn game(name: &str) -> Option<Game> {
-    GAMES.iter().copied().find(|game| game.name == name)
+    GAMES.iter().copied().find(|game| game.name.eq_ignore_ascii_case(name))
 }
 
 /// How to start the game.
@@ -77,6 +78,8 @@ pub enum LaunchEvent {
     Ticket(Ticket),
     /// It was left in good order.
     Ended,
+    /// Its mesh would not have us; words for the player.
+    Refused(String),
     /// It could not be started, or ended badly; words for the player.
     Failed(String),
 }
@@ -92,10 +95,10 @@ enum Stage {
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// Its program is not here.
-    #[error("{title} is not installed beside the lobby. {advice}")]
+    #[error("{name} is not installed beside the lobby. {advice}")]
     Missing {
         /// Which game.
-        title: &'static str,
+        name: &'static str,
         /// What to do.
         advice: String,
     },
@@ -152,7 +155,7 @@ impl Launch {
         let stage = match find(game) {
             Found::Program(path) => run(game, path, &order)?,
             Found::Buildable { cargo, manifest } => Stage::Building(Build::start(game, &cargo, &manifest)?),
-            Found::Nothing { advice } => return Err(LaunchError::Missing { title: game.title, advice }),
+            Found::Nothing { advice } => return Err(LaunchError::Missing { name: game.name, advice }),
         };
         Ok(Self { game, order, stage })
     }
@@ -185,7 +188,7 @@ impl Launch {
                     },
                     _ => self.over(LaunchEvent::Failed(format!(
                         "{} was built, but not where the lobby looks. Set {GAME_VARIABLE} to its program.",
-                        self.game.title
+                        self.game.name
                     ))),
                 },
             },
@@ -199,8 +202,11 @@ impl Launch {
                     Ok(None) => {}
                     Ok(Some(status)) if status.success() => events.extend(self.over(LaunchEvent::Ended)),
                     Ok(Some(status)) => {
-                        let why = last_words(&output.text()).unwrap_or_else(|| format!("The game ended with {status}."));
-                        events.extend(self.over(LaunchEvent::Failed(why)));
+                        // Whoever was killed had no last words.
+                        let said = status.code().and_then(|_| last_words(&output.text()));
+                        let why = said.unwrap_or_else(|| format!("The game was ended from outside ({status})."));
+                        let refused = status.code() == Some(REFUSED_CODE);
+                        events.extend(self.over(if refused { LaunchEvent::Refused(why) } else { LaunchEvent::Failed(why) }));
                     }
                     Err(error) => events.extend(self.over(LaunchEvent::Failed(error.to_string()))),
                 }
@@ -260,6 +266,7 @@ fn last_words(text: &str) -> Option<String> {
     let words = crate::text::clean_line(line);
     // Programs put their own name before what they say, or what kind of saying it is.
     let words = words.split_once(": ").filter(|(who, _)| !who.contains(' ')).map_or(words.as_str(), |(_, words)| words);
+    let words = words.rsplit(REFUSED_LABEL).next().unwrap_or(words);
     let mut letters = words.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect())
 }
@@ -306,13 +313,16 @@ mod tests {
         let text = "starting\nerror: the password does not open this mesh\n\n";
         assert_eq!(last_words(text).unwrap(), "The password does not open this mesh");
         assert_eq!(last_words("murmuration: could not join: too late\n").unwrap(), "Could not join: too late");
+        let refused = "murmuration: could not join the mesh: 127.0.0.1:1 refused us: the mesh is full\n";
+        assert_eq!(last_words(refused).unwrap(), "The mesh is full");
         assert_eq!(last_words("\n \n"), None);
     }
 
     #[test]
     fn only_known_games_run() {
-        assert!(game("murmuration").is_some());
-        for name in ["", "sh", "../murmuration", "Murmuration "] {
+        assert!(game("Murmuration").is_some());
+        assert_eq!(game("murmuration"), game("Murmuration"));
+        for name in ["", "sh", "../murmuration", "murmuration "] {
             assert_eq!(game(name), None);
         }
     }

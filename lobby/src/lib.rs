@@ -9,7 +9,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut options = RoomOptions::new("Ada");
-//! let mesh = options.create("Friday night", Some("hunter2"), "murmuration", 8)?.start_in_background().wait()?;
+//! let mesh = options.create("Friday night", Some("hunter2"), "Murmuration", 8)?.start_in_background().wait()?;
 //! let mut room = Room::new(mesh, &options);
 //! room.say("hello", Instant::now()).ok();
 //! loop {

@@ -126,7 +126,7 @@ fn a_room_that_one_process_opens_is_listed_by_another() {
             _ => assert!(started.elapsed() < PATIENCE, "not listed"),
         }
     };
-    assert_eq!(listed["game"], "murmuration");
+    assert_eq!(listed["game"], "Murmuration");
     assert_eq!(listed["stage"], "gathering");
     assert_eq!((&listed["players"], &listed["players_max"], &listed["locked"]), (&1.into(), &5.into(), &true.into()));
 

@@ -10,6 +10,7 @@ use bevy::ui_widgets::ScrollIntoView;
 use super::action::{Action, Does};
 use super::model::Model;
 use super::screens::browser;
+use super::widgets::field::Field;
 
 /// Enter in a field does what the field is for.
 pub(crate) fn enter(
@@ -72,5 +73,21 @@ pub(crate) fn arrows(
         focus.set(next, FocusCause::Navigated);
         visible.0 = true;
         commands.trigger(ScrollIntoView { entity: next });
+    }
+}
+
+/// Who has clicked something in a room goes on typing: the chat has the focus again. Who uses the keyboard stays where they are.
+pub(crate) fn back_to_chat(
+    mut actions: MessageReader<Action>,
+    visible: Res<InputFocusVisible>,
+    fields: Query<(Entity, &Field)>,
+    mut focus: ResMut<InputFocus>,
+) {
+    let clicked = [Action::CopyInvite, Action::ToggleReady, Action::StartGame, Action::Say, Action::Dismiss];
+    if actions.read().filter(|action| clicked.contains(action)).count() > 0
+        && !visible.0
+        && let Some((line, _)) = fields.iter().find(|(_, field)| **field == Field::Line)
+    {
+        focus.set(line, FocusCause::Navigated);
     }
 }

@@ -91,6 +91,8 @@ pub(crate) struct Play {
     pub(crate) promised: Option<([u8; 32], String)>,
     /// What is to be said about it.
     pub(crate) status: String,
+    /// The question to come back to when its mesh would not have us.
+    pub(crate) again: Option<About>,
 }
 
 /// Something to be told, for a while.

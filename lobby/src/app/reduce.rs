@@ -68,7 +68,9 @@ fn enter(model: &mut Model, mesh: MeshId) {
         return;
     }
     let Some((found, info)) = model.found.iter().find(|(found, _)| found.mesh == mesh).cloned() else { return };
-    if info.stage == Stage::Playing && launch::game(&info.game).is_none() {
+    if info.stage == Stage::Playing && model.play.is_some() {
+        model.tell("You are in a game already. Leave that one first.", true);
+    } else if info.stage == Stage::Playing && launch::game(&info.game).is_none() {
         model.tell(format!("{} is played there, which this lobby cannot start.", info.game), true);
     } else if found.locked {
         model.ask(About::Password { found: Box::new(found) }, None);
@@ -102,6 +104,9 @@ fn submit(model: &mut Model, fields: &mut Fields) {
             begin(model, text::clean_name(&name), builder, options, Some(about));
         }
         About::Password { found } if RoomInfo::of(found).stage == Stage::Playing => {
+            if password.is_empty() {
+                return model.ask(about, Some(RoomError::PasswordNeeded.to_string()));
+            }
             model.dialog = None;
             join_game(model, found, Some(password));
         }
@@ -177,7 +182,8 @@ fn join_game(model: &mut Model, found: &FoundMesh, password: Option<String>) {
         ticket: None,
         interface: model.interface.clone(),
     };
-    update::play(model, order, None);
+    let again = found.locked.then(|| About::Password { found: Box::new(found.clone()) });
+    update::play(model, order, None, again);
 }
 
 fn options(model: &Model) -> RoomOptions {

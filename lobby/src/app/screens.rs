@@ -67,16 +67,26 @@ fn frame() -> impl Bundle {
     )
 }
 
-/// Where a notice is shown. It can be clicked away.
+/// Where a notice is shown: over the head of the screen, so that nothing moves under the pointer. It can be clicked away.
 fn notice() -> impl Bundle {
     (
-        Node { border_radius: BorderRadius::all(theme::ROUND_INNER), ..row(10.0) },
+        Node {
+            position_type: PositionType::Absolute,
+            left: percent(24),
+            right: percent(29),
+            top: px(16),
+            border_radius: BorderRadius::all(theme::ROUND_INNER),
+            ..row(10.0)
+        },
+        BackgroundColor(theme::DIALOG),
+        BoxShadow::new(Color::BLACK.with_alpha(0.5), px(0), px(8), px(0), px(30)),
+        GlobalZIndex(5),
         live::shown(|model| model.notice.is_some()),
         children![(
             button::bare(
                 Face::Plain,
                 Action::Dismiss,
-                Node { flex_grow: 1.0, padding: UiRect::axes(px(16), px(10)), ..row(12.0) }
+                Node { flex_grow: 1.0, flex_basis: px(0), min_width: px(0), padding: UiRect::axes(px(16), px(10)), ..row(12.0) }
             ),
             children![
                 (
@@ -90,7 +100,8 @@ fn notice() -> impl Bundle {
                     theme::type_of(size::BODY),
                     TextColor(theme::TEXT),
                     live::text(|model| model.notice.as_ref().map(|notice| notice.text.clone()).unwrap_or_default()),
-                    Node { flex_shrink: 1.0, ..default() },
+                    TextLayout::linebreak(LineBreak::WordOrCharacter),
+                    Node { flex_grow: 1.0, flex_basis: px(0), min_width: px(0), ..default() },
                     Pickable::IGNORE,
                 ),
             ],

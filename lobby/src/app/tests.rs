@@ -98,7 +98,7 @@ fn what_was_wrong_is_said_and_what_was_typed_stays() {
 fn a_room_shows_who_is_here_and_what_is_said() {
     let mut app = lobby();
     let mut options = RoomOptions::new("Ada").on(Some(Interface::Loopback));
-    let builder = options.create("Friday night", None, "murmuration", 6).unwrap().lan(false);
+    let builder = options.create("Friday night", None, "Murmuration", 6).unwrap().lan(false);
     let room = Room::new(builder.start_in_background().wait().unwrap(), &options);
     let members = room.members();
     model(&mut app).visit = Some(Visit { room, members, opening: None });

@@ -86,7 +86,7 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
             RoomEvent::JoinGame(handover) => {
                 visit.opening = None;
                 let order = Order::join(&model.player, &handover, model.interface.clone());
-                play(model, order, None);
+                play(model, order, None, None);
             }
             RoomEvent::GameOpening(starter) => visit.opening = Some(starter),
             RoomEvent::GameOff(why) => {
@@ -101,7 +101,7 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
 /// How the game goes.
 pub(crate) fn watch(mut model: ResMut<Model>) {
     let Some(play) = &mut model.play else { return };
-    let title = play.launch.game().title;
+    let title = play.launch.game().name;
     for event in play.launch.poll() {
         let Some(play) = &mut model.play else { return };
         match event {
@@ -119,7 +119,16 @@ pub(crate) fn watch(mut model: ResMut<Model>) {
                 broke(&mut model, "The game was closed before it was open");
                 model.play = None;
             }
-            LaunchEvent::Failed(why) => {
+            LaunchEvent::Refused(why) if play.again.is_some() => {
+                let again = play.again.take();
+                model.play = None;
+                // Nobody is asked over what they are doing now.
+                match again.filter(|_| model.dialog.is_none() && model.visit.is_none()) {
+                    Some(about) => model.ask(about, Some(why + ".")),
+                    None => model.tell(format!("{title}: {why}."), true),
+                }
+            }
+            LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => {
                 model.play = None;
                 broke(&mut model, &why);
                 model.tell(format!("{title}: {why}"), true);
@@ -128,23 +137,24 @@ pub(crate) fn watch(mut model: ResMut<Model>) {
     }
 }
 
-/// Starts the game, for the room or straight from the list.
-pub(crate) fn play(model: &mut Model, order: Order, promised: Option<([u8; 32], String)>) {
+/// Starts the game, for the room or straight from the list. `again` is the question to come back to when its mesh would not
+/// have us.
+pub(crate) fn play(model: &mut Model, order: Order, promised: Option<([u8; 32], String)>, again: Option<About>) {
     let name = match (&model.visit, &order) {
         (Some(visit), _) => visit.room.facts().map(|facts| facts.game.clone()),
         (None, order) => model.found.iter().find(|(found, _)| found.name == order.mesh).map(|(_, info)| info.game.clone()),
     }
     .unwrap_or_default();
     let Some(game) = launch::game(&name) else {
-        let why = format!("This lobby cannot start {name:?}; it knows only {}.", launch::GAMES[0].title);
+        let why = format!("This lobby cannot start {name:?}; it knows only {}.", launch::GAMES[0].name);
         broke(model, &why);
         return model.tell(why, true);
     };
     match Launch::start(game, order) {
         Ok(launch) => {
             let waits = promised.is_some() || !launch.is_running();
-            let status = if waits { format!("{} is opening...", game.title) } else { format!("{} is running.", game.title) };
-            model.play = Some(Play { launch, promised, status });
+            let status = if waits { format!("{} is opening...", game.name) } else { format!("{} is running.", game.name) };
+            model.play = Some(Play { launch, promised, status, again });
         }
         Err(error) => {
             broke(model, &error.to_string());
@@ -175,7 +185,7 @@ fn open_game(model: &mut Model) {
     handover.secret.copy_from_slice(secret);
     handover.mesh = Handover::mesh_name(visit.room.name(), u16::from_le_bytes([digits[0], digits[1]]));
     let order = Order::open(&model.player, &handover.mesh, handover.password(), model.interface.clone());
-    play(model, order, Some((handover.secret, handover.mesh)));
+    play(model, order, Some((handover.secret, handover.mesh)), None);
 }
 
 /// The game that the room waits for does not open: everybody is free again.

@@ -62,7 +62,7 @@ fn choose(game: Game, own: Option<&Path>, named: Option<PathBuf>, cargo: Option<
 mod tests {
     use super::*;
 
-    const GAME: Game = Game { name: "fish", title: "Fish", program: "fish-game", password_variable: "FISH_PASSWORD" };
+    const GAME: Game = Game { name: "fish", program: "fish-game", password_variable: "FISH_PASSWORD" };
 
     #[test]
     fn beside_us_comes_first_then_the_variable_then_cargo() {

@@ -26,7 +26,7 @@ pub enum RoomError {
     #[error("That password does not open this room. Check upper and lower case, or ask whoever invited you.")]
     WrongPassword(#[source] StartError),
     /// The room takes a password, and none was given.
-    #[error("This room is locked. Ask whoever invited you for the password.")]
+    #[error("This takes a password. Ask whoever invited you.")]
     PasswordNeeded,
     /// Too many wrong passwords.
     #[error("Too many wrong passwords from here. Wait a minute, then try the right one.")]
@@ -35,7 +35,9 @@ pub enum RoomError {
     #[error("This room is full. Wait until somebody leaves, or open a room of your own.")]
     Full(#[source] StartError),
     /// The room speaks another version, or is no room at all.
-    #[error("This room runs another version. Update Peerflock here and there, then try again.")]
+    #[error(
+        "This is a room of another version, or no room but a game. Update Peerflock here and there, or join it from the game."
+    )]
     OtherVersion(#[source] StartError),
     /// Nobody answered.
     #[error("Nobody answers in this room any more. It may have just closed; look at the list again.")]

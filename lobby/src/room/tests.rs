@@ -7,7 +7,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 fn open(player: &str, name: &str, password: Option<&str>) -> Room {
     let mut options = RoomOptions::new(player).on(Some(peerflock::Interface::Loopback));
-    let builder = options.create(name, password, "murmuration", 4).unwrap().lan(false);
+    let builder = options.create(name, password, "Murmuration", 4).unwrap().lan(false);
     Room::new(builder.start_in_background().wait().unwrap(), &options)
 }
 
@@ -46,7 +46,7 @@ fn two_meet_talk_and_part() {
 
     let names = |room: &Room| room.members().iter().map(|member| member.name.clone()).collect::<Vec<_>>();
     assert_eq!((names(&ada), names(&bo)), (vec!["Ada".to_owned(), "Bo".to_owned()], vec!["Bo".to_owned(), "Ada".to_owned()]));
-    assert_eq!(bo.facts(), Some(&RoomFacts::new("murmuration", 4, true)), "learned inside, the ticket does not say");
+    assert_eq!(bo.facts(), Some(&RoomFacts::new("Murmuration", 4, true)), "learned inside, the ticket does not say");
     until(&mut [&mut ada, &mut bo], |rooms, _| {
         let members = rooms[0].members();
         members.len() == 2 && members[0].color != members[1].color

@@ -113,7 +113,7 @@ mod tests {
     fn columns_line_up() {
         let room = |name: &str, locked| RoomInfo {
             name: name.into(),
-            game: "murmuration".into(),
+            game: "Murmuration".into(),
             stage: Stage::Gathering,
             players: 3,
             players_max: 8,

@@ -177,7 +177,7 @@ impl Visit<'_> {
         let name = self.room.facts().map(|facts| facts.game.clone()).unwrap_or_default();
         let game = launch::game(&name).ok_or_else(|| Trouble::failed(format!("this lobby cannot start {name:?}")))?;
         self.game = Some(Launch::start(game, order).map_err(Trouble::failed)?);
-        self.tell(json!({"event": "game", "name": game.name}), &format!("{} starts.", game.title));
+        self.tell(json!({"event": "game", "name": game.name}), &format!("{} starts.", game.name));
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Visit<'_> {
                 LaunchEvent::Building(words) => self.tell(json!({"event": "building", "words": words}), &words),
                 LaunchEvent::Started | LaunchEvent::Ticket(_) => {}
                 LaunchEvent::Ended => self.tell(json!({"event": "game_over"}), "The game is over."),
-                LaunchEvent::Failed(why) => return Err(Trouble::failed(why)),
+                LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => return Err(Trouble::failed(why)),
             }
         }
         Ok(())

@@ -172,7 +172,7 @@ fn column_names() -> impl Bundle {
 fn entry(fixed: &Fixed) -> impl Bundle {
     let mesh = fixed.mesh;
     let info = move |model: &Model| model.info(mesh).cloned();
-    let title = launch::game(&fixed.game).map_or_else(|| fixed.game.clone(), |game| game.title.to_owned());
+    let title = launch::game(&fixed.game).map_or_else(|| fixed.game.clone(), |game| game.name.to_owned());
     let (stage, enter) = match fixed.stage {
         Stage::Gathering => ("in the lobby", "Join"),
         Stage::Playing => ("playing", "Play"),

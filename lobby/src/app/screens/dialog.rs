@@ -147,7 +147,7 @@ fn spawn(commands: &mut Commands<'_, '_>, front: Front, model: &Model, typefaces
 fn open_room(card: &mut ChildSpawnerCommands<'_>, model: &Model, typefaces: &Typefaces) {
     card.spawn(theme::heading("Open a room", size::TITLE));
     card.spawn(theme::words(
-        format!("Others on this network will see it and can join for a round of {}.", launch::GAMES[0].title),
+        format!("Others on this network will see it and can join for a round of {}.", launch::GAMES[0].name),
         size::BODY,
         theme::QUIET,
     ));

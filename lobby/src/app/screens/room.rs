@@ -49,7 +49,7 @@ fn locked(model: &Model) -> Option<bool> {
 
 fn about(model: &Model) -> String {
     let Some(facts) = model.visit.as_ref().and_then(|visit| visit.room.facts()) else { return String::new() };
-    let title = launch::game(&facts.game).map_or_else(|| facts.game.clone(), |game| game.title.to_owned());
+    let title = launch::game(&facts.game).map_or_else(|| facts.game.clone(), |game| game.name.to_owned());
     format!("{title}, {}", if facts.locked { "locked" } else { "open to all" })
 }
 

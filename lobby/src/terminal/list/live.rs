@@ -87,7 +87,7 @@ mod tests {
         assert!(drawn(&[]).contains("No rooms here yet. Open one"));
         let room = RoomInfo {
             name: "Friday night".into(),
-            game: "murmuration".into(),
+            game: "Murmuration".into(),
             stage: Stage::Gathering,
             players: 2,
             players_max: 8,
