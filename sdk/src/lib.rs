@@ -69,10 +69,22 @@
 //! tick supersedes what is lost. When an owner leaves, its entities vanish with it or are adopted by one of those who stay
 //! ([`Orphan`]), by a rule that all compute alike.
 //!
+//! # What is said
+//! [`send`](PeerMesh::send) says something to all, to those near, or to one. Everyone who stays gets what is said to all, and whom it
+//! is for what is said to one: once, in its sender's order, whatever is lost and whoever of those between dies. Messages of up to some
+//! 1,000 bytes travel beside the state and as fast; longer ones take what is left of a line.
+//!
+//! # Bad lines
+//! State never waits: a link that carries less than there is for it gets fewer ticks, not older ones, and
+//! [`pressure`](PeerMesh::pressure) says so. A neighbor that falls quiet is gone around within some 120 ms; one that is silent for a
+//! second is given up, a member after one and a half. After sleep, or on another network, [`rebind`](PeerMesh::rebind) and
+//! [`refresh`](PeerMesh::refresh) bring a mesh back at once.
+//!
 //! # What crosses the network
-//! One UDP port per peer carries QUIC connections to a handful of neighbors. Both ends show a bare Ed25519 key; then the
-//! password is proved, without showing it, inside the encrypted connection. A stranger who does not know it gets a refusal and
-//! nothing else. It separates inside from outside, not one member from another: who is inside sees the others' addresses.
+//! One UDP port per peer carries QUIC connections to a handful of neighbors: all other members up to eight, beyond that the nearest
+//! and one drawn by lot, and what the others say is relayed. Both ends show a bare Ed25519 key; then the password is proved,
+//! without showing it, inside the encrypted connection. A stranger who does not know it gets a refusal and nothing else. It
+//! separates inside from outside, not one member from another: who is inside sees the others' addresses.
 //!
 //! # Limits
 //! Whatever can grow has a limit with a name, in [`Limits`] or in the module where it grows: links, members, entities, bytes

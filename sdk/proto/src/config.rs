@@ -19,12 +19,14 @@ pub struct Config {
     pub addresses: Vec<std::net::SocketAddr>,
     /// How far a frame may travel, in links. 0 keeps everything at home. Default 16.
     pub hop_limit: u8,
-    /// How often to say that we are still here when the game commits nothing. Default 100 ms.
+    /// How often to say that we are still here when the game commits nothing and nothing is said. Default 100 ms; in a mesh of
+    /// more than 25 members 4 ms for each of them.
     pub heartbeat: Duration,
-    /// A link that stayed silent this long is dead. Ten heartbeats lost in a row do not happen. Default 1 s.
+    /// A link that stayed silent this long is dead and is closed. Each carries something with every beat of 50 ms, and is gone
+    /// around after some 120 ms of silence. Default 1 s.
     pub link_silence: Duration,
     /// A member whom nobody has heard for this long is gone. Longer than `link_silence`, or relayed members would go first.
-    /// Default 1.5 s.
+    /// Default 1.5 s; four heartbeats where that is longer.
     pub member_silence: Duration,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
@@ -46,7 +48,7 @@ impl Default for Config {
     }
 }
 
-/// How many neighbors a peer holds: it looks for more below `ideal`, always accepts up to `max`, and never holds more.
+/// How many neighbors a peer holds: it looks for anybody below `ideal`, for the nearest up to `max`, and never holds more.
 ///
 /// Up to `max + 1` members everybody is linked to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

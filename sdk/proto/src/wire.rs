@@ -1,8 +1,9 @@
 //! What crosses a link: frames on its stream, datagrams beside it, their version and their limits.
 //!
-//! A **frame** is reliable and in order: the admission handshake, presence, messages, digests, keyframes. It is one version
-//! byte and a [`codec`]-encoded `Frame`. A **datagram** may be lost: it is one numbered `parcel` of packets of state, messages, and
-//! what neighbors need to know to repair them. Every decoder here is total: any bytes give a value or an error, and memory stays within the limits below.
+//! A **frame** is reliable and in order: the admission handshake, presence, keyframes, who owns what, messages that are long or to
+//! one, and what neighbors agree about their link. It is one version byte and a [`codec`]-encoded `Frame`. A **datagram** may be
+//! lost: it is one numbered `parcel` of packets of state, messages, and what neighbors need to know to repair them. Every decoder
+//! here is total: any bytes give a value or an error, and memory stays within the limits below.
 
 pub(crate) mod bits;
 pub mod codec;

@@ -21,7 +21,8 @@
 //!    one does, and is at most a quarter of the limit where there is one: a large message must not stand before state.
 //!
 //! Round trips do not tell which way a queue stands; that more goes in than comes out does. Where both directions are full, both
-//! ends give way to each other's queue, but no further than [`YIELD`] of what their own line carries. On loopback there is no line at all: what waits there waits for the processor, and nothing is skipped.
+//! ends give way to each other's queue, but no further than [`YIELD`] of what their own line carries. On loopback there is no line
+//! at all: what waits there waits for the processor, and nothing is skipped.
 //!
 //! Silence is no measurement: after an outage all goes on as before, with the next acknowledgement as with the first.
 
