@@ -196,6 +196,10 @@ impl Item {
                 let [hops, hop_limit] = take(bytes)?;
                 let length = get_length(bytes)?;
                 let proof = if flags & FLAG_PROOF != 0 { Some(Signature(take(bytes)?)) } else { None };
+                // What is proved may be passed on, and then it must fit beside its origin's name.
+                if proof.is_some() && length > RELAYED_PAYLOAD_BYTES_MAX {
+                    return Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX));
+                }
                 let payload = split(bytes, length)?;
                 Ok(Self::State { whose, packet: Packet { seq, hop_limit, hops, proof, payload } })
             }
@@ -395,6 +399,15 @@ mod tests {
             assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "{} bytes", bytes.len());
             assert_eq!(decode(bytes), Ok((7, vec![item])));
         }
+    }
+
+    #[test]
+    fn a_proved_packet_too_long_to_be_passed_on_is_refused() {
+        let payload = vec![0; RELAYED_PAYLOAD_BYTES_MAX + 1].into();
+        let packet = Packet { seq: 1, hop_limit: 9, hops: 0, proof: Some(Signature([1; 64])), payload };
+        let bytes = parcel(&[Item::State { whose: Whose::Neighbor, packet }]);
+        assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "it would fit the link from its origin");
+        assert_eq!(decode(bytes), Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX)));
     }
 
     proptest! {
