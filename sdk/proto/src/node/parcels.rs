@@ -401,8 +401,8 @@ impl Node {
 
     pub(super) fn hear_ages(&mut self, link: LinkId, first: u32, ages: &[u8]) {
         let Some(id) = self.flood.port_of(link) else { return };
-        for (alias, age) in (first..).zip(ages) {
-            if let Some(slot) = self.flood.resolve(id, Whose::Alias(alias))
+        for (index, age) in (0..).zip(ages) {
+            if let Some(slot) = first.checked_add(index).and_then(|alias| self.flood.resolve(id, Whose::Alias(alias)))
                 && let Some(port) = self.flood.port_mut(id)
             {
                 port.hear_age(slot, *age);
