@@ -50,6 +50,8 @@ const LOSSY: u32 = 65_536 * 15 / 100;
 const HEALED: u32 = 65_536 * 8 / 100;
 /// A number that stood for an origin that is gone is given to another one no sooner.
 const SLOT_REST: Duration = Duration::from_secs(120);
+/// Most numbers that rest. Whoever makes members come and go faster makes them rest less, not us count on for ever.
+const RESTING_MAX: usize = 4_096;
 
 /// The origins, the links to neighbors, and what is between them.
 #[derive(Debug)]
@@ -87,7 +89,8 @@ impl Flood {
             return slot;
         }
         self.forget(&peer, now);
-        let rested = self.resting.pop_front_if(|(since, _)| now.since(*since) >= SLOT_REST).map(|(_, slot)| slot);
+        let crowded = self.resting.len() >= RESTING_MAX;
+        let rested = self.resting.pop_front_if(|(since, _)| crowded || now.since(*since) >= SLOT_REST).map(|(_, slot)| slot);
         let slot = rested.unwrap_or(Slot(self.origins.len() as u32));
         let mut origin = Origin::new(peer, boot, now);
         origin.eager = self.ports().map(|(id, _)| id).collect();

@@ -13,6 +13,8 @@ use crate::wire::{Alias, DATAGRAM_BYTES_MAX, MISSING_MAX, parcel};
 /// Most parcels whose content is remembered, and how long: after that nobody asks for it any more.
 const HISTORY_MAX: usize = 2_048;
 const HISTORY: Duration = Duration::from_millis(750);
+/// Most lost parcels that wait to be asked for; beyond it the oldest are given up.
+const WAITING_MAX: usize = 1_024;
 /// A jump in the numbers wider than this is no loss but a new beginning.
 const JUMP: u64 = 512;
 /// A parcel that overtook others makes us wait so long, at most, before others are taken for lost.
@@ -340,6 +342,8 @@ impl Port {
                 self.missing.push_back((now + self.grace, lost));
                 self.loss += (65_536 - self.loss) / LOSS_OVER;
             }
+            let surplus = self.missing.len().saturating_sub(WAITING_MAX);
+            self.missing.drain(..surplus);
         } else if full < highest {
             // Late, not lost: how late says how long to wait with the next ones.
             self.missing.retain(|(_, missing)| *missing != full);
@@ -377,7 +381,8 @@ impl Port {
 
     /// We carry an origin from now on, which the neighbor may have named before.
     pub(super) fn carries(&mut self, peer: &PeerId, boot: Boot, slot: Slot) {
-        if let Some(named) = self.aliases.iter_mut().flatten().find(|named| (named.peer, named.boot) == (*peer, boot)) {
+        // It may have named it twice: the number before the last still counts for what is under way.
+        for named in self.aliases.iter_mut().flatten().filter(|named| (named.peer, named.boot) == (*peer, boot)) {
             named.slot = Some(slot);
         }
     }
@@ -434,4 +439,19 @@ fn set<T: Clone + Fill>(list: &mut Vec<T>, index: usize, value: T) {
         list.resize(index + 1, T::EMPTY);
     }
     list[index] = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_skips_numbers_makes_us_remember_no_more_than_the_limit() {
+        let mut port = Port::new(LinkId(1), PeerId([1; 32]), Boot(1), Time(0));
+        for parcel in 0..100 {
+            assert!(port.receive(parcel * 512, Time(0)));
+        }
+        assert_eq!(port.missing.len(), WAITING_MAX);
+        assert_eq!(port.due_missing(Time(0)).len(), MISSING_MAX);
+    }
 }
