@@ -164,9 +164,6 @@ impl Roster {
         self.present.remove(peer);
         self.hash = roster_hash(self.present.iter());
         self.departed.insert(*peer, Departed { presence, signed, farewell, at: now });
-        if self.departed.len() > DEPARTED_MAX {
-            self.departed.pop_first();
-        }
         true
     }
 
@@ -188,9 +185,16 @@ impl Roster {
         }
     }
 
-    /// Forgets those who have been gone for long, and says who they were.
+    /// Forgets those who have been gone for long, and those who are too many, and says who they were: others remember them, too.
     pub(crate) fn forget_old(&mut self, now: Time) -> Vec<PeerId> {
-        self.departed.extract_if(.., |_, departed| now.since(departed.at) >= REMEMBER).map(|(peer, _)| peer).collect()
+        let old = self.departed.extract_if(.., |_, departed| now.since(departed.at) >= REMEMBER);
+        let mut forgotten: Vec<PeerId> = old.map(|(peer, _)| peer).collect();
+        while self.departed.len() > DEPARTED_MAX
+            && let Some((peer, _)) = self.departed.pop_first()
+        {
+            forgotten.push(peer);
+        }
+        forgotten
     }
 }
 

@@ -291,6 +291,12 @@ impl Node {
 
     fn member_joined(&mut self, peer: PeerId, presence: &Presence, now: Time) {
         let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot).map_or(0, |(_, upto)| upto);
+        // What it said in a former life nobody can ask for any more.
+        if self.flood.slot_of(&peer, presence.boot).is_none()
+            && let Some(former) = self.flood.slot(&peer)
+        {
+            self.broadcast.forget(former);
+        }
         let slot = self.flood.enroll(peer, presence.boot, now);
         self.broadcast.listen(slot, peer, presence.boot, presence.messages.max(hint));
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
