@@ -76,8 +76,11 @@ impl Node {
                 Ok(Speech::App { topic, payload }) => {
                     self.event(Event::Message { from: author, topic: Topic(topic), private: false, payload });
                 }
-                // What changes what everyone must agree on is acted upon only if its author proved it.
-                Ok(Speech::Mesh(body)) if said.seal.is_some() => self.hear_body(author, body, now),
+                // What changes what everyone must agree on is acted upon only if its author proved it, and by a seal of its own:
+                // one that reaches back to before we listened cannot be checked.
+                Ok(Speech::Mesh(body)) if body == Body::Seal || said.seal.is_some_and(|seal| seal.covers == 1) => {
+                    self.hear_body(author, body, now);
+                }
                 _ => self.counters.violations += 1,
             }
         }

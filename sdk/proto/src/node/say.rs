@@ -63,7 +63,8 @@ impl Node {
 
     /// Says something that concerns the mesh to all members.
     pub(super) fn tell_everyone(&mut self, body: Body) {
-        // Whoever acts on it wants to see it proved.
+        // Whoever acts on it wants to see it proved, whatever they heard before: so it has a seal of its own.
+        self.seal_now();
         self.say_to_all(&Speech::Mesh(body), true);
     }
 
@@ -89,7 +90,13 @@ impl Node {
 
     /// Seals what was said last if nothing is said any more.
     pub(super) fn seal(&mut self) {
-        if self.broadcast.unsealed() > 0 && self.now.since(self.sealed) >= SEAL_WAIT {
+        if self.now.since(self.sealed) >= SEAL_WAIT {
+            self.seal_now();
+        }
+    }
+
+    fn seal_now(&mut self) {
+        if self.broadcast.unsealed() > 0 {
             self.say_to_all(&Speech::Mesh(Body::Seal), true);
         }
     }
@@ -166,13 +173,15 @@ impl Node {
     }
 
     pub(super) fn leave(&mut self) {
-        // On the streams, which deliver what was said before the end.
-        self.message_seq += 1;
-        if let Some(content) = Speech::Mesh(Body::Farewell).encode() {
+        self.flush();
+        // On the streams, which deliver what was said before the end. The farewell has a seal of its own.
+        let pending = (self.broadcast.unsealed() > 0).then_some(Body::Seal);
+        for body in pending.into_iter().chain([Body::Farewell]) {
+            let Some(content) = Speech::Mesh(body).encode() else { continue };
+            self.message_seq += 1;
             let content = Content::Whole(content);
             let said = Said { seq: self.message_seq, hops: 1, hop_limit: self.config.hop_limit, content, seal: None };
             let said = self.broadcast.author(said, &self.identity, true);
-            self.flush();
             self.send_said_reliably(self.flood.ports().map(|(id, _)| id).collect(), Slot::ME, said, false);
         }
         let links: Vec<LinkId> = self.overlay.iter().map(|(link, _)| link).collect();
