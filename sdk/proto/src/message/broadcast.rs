@@ -16,6 +16,9 @@ pub(crate) const UNSEALED_MAX: usize = 64;
 /// All authors' messages together are kept in the room of so many.
 const FULL_CACHES: usize = 16;
 
+/// Nobody ever says so much: larger numbers are lies, and none that we keep overflows when it is counted on.
+const SEQ_MAX: u64 = u64::MAX / 2;
+
 /// Every author's lane, ours included.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
@@ -34,6 +37,8 @@ struct Lane {
     boot: Boot,
     /// Where we began to listen.
     began: u64,
+    /// The last message under a seal that reaches back to before that.
+    unheard: u64,
     /// All up to here were delivered.
     delivered: u64,
     ahead: BTreeMap<u64, Said>,
@@ -43,7 +48,7 @@ struct Lane {
     /// Hashes of what is not sealed yet, and seals that wait for one of those.
     leaves: BTreeMap<u64, Leaf>,
     seals: BTreeMap<u64, Seal>,
-    /// What was delivered under a seal that did not hold.
+    /// What was delivered and then fell into doubt: delivered again only if it turns out different.
     doubted: BTreeMap<u64, Leaf>,
     /// Messages to those near, which have a sequence of their own.
     near: Window,
@@ -74,7 +79,7 @@ impl Broadcast {
         }
         let lane = &mut self.lanes[slot.index()];
         if lane.as_ref().is_none_or(|lane| (lane.author, lane.boot) != (author, boot)) {
-            *lane = Some(Lane::new(author, boot, delivered));
+            *lane = Some(Lane::new(author, boot, delivered.min(SEQ_MAX)));
             self.version += 1;
         }
     }
@@ -129,7 +134,7 @@ impl Broadcast {
         let (mesh, cache_bytes_max, ahead_max) = (self.mesh, self.cache_bytes(), self.ahead_max);
         let Some(lane) = self.lanes.get_mut(slot.index()).and_then(Option::as_mut) else { return Taken::Old };
         let seq = said.seq;
-        if seq <= lane.delivered || lane.ahead.contains_key(&seq) {
+        if seq <= lane.delivered || seq > SEQ_MAX || lane.ahead.contains_key(&seq) {
             return Taken::Old;
         }
         let (next, unsealed) = (seq == lane.delivered + 1, lane.leaves.len());
@@ -152,6 +157,24 @@ impl Broadcast {
         let ready = lane.deliver(&mesh, cache_bytes_max);
         self.version += ready.len() as u64;
         if honest { Taken::New(ready) } else { Taken::Forged }
+    }
+
+    /// A message came again. False if its seal shows that what is here in its place may be a lie; then that is fetched again.
+    ///
+    /// Else who ran ahead of an author would be believed for ever: the true message with the seal over it would only come too late.
+    pub(crate) fn check_again(&mut self, slot: Slot, said: &Said) -> bool {
+        let mesh = self.mesh;
+        let Some(lane) = self.lanes.get_mut(slot.index()).and_then(Option::as_mut) else { return true };
+        let Some(seal) = said.seal.filter(|_| lane.leaves.contains_key(&said.seq) && !lane.seals.contains_key(&said.seq)) else {
+            return true;
+        };
+        // What carries its own seal is either true or nothing.
+        let leaf = || said.leaf(&mesh, &lane.author, lane.boot);
+        if seal.covers == 1 && !seal.holds(&mesh, &lane.author, lane.boot, said.seq, &[leaf()]) {
+            return true;
+        }
+        lane.seals.insert(said.seq, seal);
+        lane.check_seals(&mesh)
     }
 
     /// Takes in what we say ourselves, `sealed` together with all since the last seal.
@@ -180,11 +203,13 @@ impl Broadcast {
     pub(crate) fn skip(&mut self, slot: Slot, upto: u64) -> Vec<Said> {
         let (mesh, cache_bytes_max) = (self.mesh, self.cache_bytes());
         match self.lanes.get_mut(slot.index()).and_then(Option::as_mut) {
-            Some(lane) if upto > lane.delivered => {
+            Some(lane) if upto > lane.delivered && upto <= SEQ_MAX => {
                 lane.delivered = upto;
                 lane.began = upto;
                 lane.ahead = lane.ahead.split_off(&(upto + 1));
                 lane.leaves = lane.leaves.split_off(&(upto + 1));
+                lane.seals = lane.seals.split_off(&(upto + 1));
+                lane.doubted = lane.doubted.split_off(&(upto + 1));
                 lane.kept.clear();
                 lane.kept_bytes = 0;
                 let ready = lane.deliver(&mesh, cache_bytes_max);
@@ -245,6 +270,7 @@ impl Lane {
             author,
             boot,
             began: delivered,
+            unheard: 0,
             delivered,
             ahead: BTreeMap::new(),
             kept: VecDeque::new(),
@@ -263,30 +289,41 @@ impl Lane {
         for last in complete {
             let Some(covers) = self.seals.get(&last).map(|seal| u64::from(seal.covers)) else { continue };
             let first = (last + 1).saturating_sub(covers.max(1));
-            let leaves: Vec<Leaf> = self.leaves.range(first..=last).map(|(_, leaf)| *leaf).collect();
-            // What was said before we listened we cannot check, and need not: none of it was delivered here.
-            let unheard = first <= self.began;
-            let here = (first.max(self.delivered + 1)..=last).all(|seq| self.ahead.contains_key(&seq));
-            if !unheard && !here {
+            // It covers what was said before we listened. We cannot check it; nothing that matters to the mesh relies on it.
+            if first <= self.began {
+                self.seals.remove(&last);
+                self.unheard = self.unheard.max(last);
+                continue;
+            }
+            if !(first.max(self.delivered + 1)..=last).all(|seq| self.ahead.contains_key(&seq)) {
                 continue;
             }
             let Some(seal) = self.seals.remove(&last) else { continue };
-            // Two seals over the same message are no seals.
-            let whole = leaves.len() as u64 == covers;
-            if unheard || whole && seal.holds(mesh, &self.author, self.boot, last, &leaves) {
-                self.leaves.retain(|seq, _| !(first..=last).contains(seq));
+            let leaves: Vec<Leaf> = self.leaves.range(first..=last).map(|(_, leaf)| *leaf).collect();
+            if leaves.len() as u64 != covers {
+                // Some of it is proved already, and two seals over the same message are no seals: somebody made this one up.
+                honest = false;
+                if last > self.delivered {
+                    self.leaves.remove(&last);
+                    self.ahead.remove(&last);
+                }
+            } else if seal.holds(mesh, &self.author, self.boot, last, &leaves) {
+                // What nobody can check any more waits for nothing, either.
+                let settled = if first <= self.delivered + 1 { self.unheard.min(first - 1) } else { 0 };
+                self.leaves.retain(|seq, _| *seq > settled && !(first..=last).contains(seq));
             } else {
                 honest = false;
-                self.doubt(first, last);
+                self.doubt(mesh, first, last);
             }
         }
         honest
     }
 
     /// Takes back what cannot be true as a whole.
-    fn doubt(&mut self, first: u64, last: u64) {
+    fn doubt(&mut self, mesh: &MeshId, first: u64, last: u64) {
         for seq in first..=last {
             self.ahead.remove(&seq);
+            self.seals.remove(&seq);
             if let Some(leaf) = self.leaves.remove(&seq)
                 && seq <= self.delivered
             {
@@ -296,6 +333,8 @@ impl Lane {
         while let Some(said) = self.kept.pop_back_if(|said| said.seq >= first) {
             self.kept_bytes -= said.len();
             if said.seq > last {
+                // Delivered already, and not in doubt: its turn comes again, but it is not told again.
+                self.doubted.insert(said.seq, said.leaf(mesh, &self.author, self.boot));
                 self.ahead.insert(said.seq, said);
             }
         }
@@ -402,6 +441,49 @@ mod tests {
         assert_eq!(numbers(broadcast.take(SLOT, spoken[1].clone())), [2]);
         assert_eq!(numbers(broadcast.take(SLOT, spoken[2].clone())), [3]);
         assert_eq!(numbers(broadcast.take(SLOT, spoken[3].clone())), [4]);
+    }
+
+    #[test]
+    fn who_runs_ahead_of_an_author_is_found_out_by_the_true_message() {
+        let (mut broadcast, spoken) = (listener(0), spoken(6));
+        let lie = |seq| Said { content: Content::Whole(Bytes::from_static(b"lie")), seal: None, ..spoken[seq - 1].clone() };
+        for seq in 1..=4 {
+            assert_eq!(numbers(broadcast.take(SLOT, lie(seq))), [seq as u64]);
+        }
+        assert!(broadcast.check_again(SLOT, &spoken[0]), "no seal, no news");
+        assert_eq!(broadcast.take(SLOT, spoken[2].clone()), Taken::Old);
+        assert!(!broadcast.check_again(SLOT, &spoken[2]));
+        assert_eq!(broadcast.delivered(SLOT), Some(0));
+        assert_eq!(numbers(broadcast.take(SLOT, spoken[0].clone())), [1]);
+        assert_eq!(numbers(broadcast.take(SLOT, spoken[1].clone())), [2]);
+        // The fourth was delivered as a lie, and is not again.
+        assert_eq!(numbers(broadcast.take(SLOT, spoken[2].clone())), [3]);
+        assert_eq!(broadcast.delivered(SLOT), Some(4));
+    }
+
+    #[test]
+    fn a_made_up_seal_brings_nothing_a_second_time() {
+        let (mut broadcast, spoken) = (listener(0), spoken(6));
+        for (said, seq) in spoken.iter().zip(1..) {
+            assert_eq!(numbers(broadcast.take(SLOT, said.clone())), [seq]);
+        }
+        let made_up = Seal { covers: 5, ..spoken[5].seal.unwrap() };
+        let next = Said { seq: 7, seal: Some(made_up), ..spoken[0].clone() };
+        assert_eq!(broadcast.take(SLOT, next.clone()), Taken::Forged);
+        assert_eq!(broadcast.delivered(SLOT), Some(6), "what is proved stays");
+        assert_eq!(numbers(broadcast.take(SLOT, Said { seal: None, ..next })), [7]);
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_have_said_are_no_overflow() {
+        let (broadcast, spoken) = (listener(u64::MAX), spoken(3));
+        assert_eq!(broadcast.missing(SLOT, u64::MAX), Some((SEQ_MAX + 1, u64::MAX)));
+        assert_eq!(broadcast.find(SLOT, SEQ_MAX), Err(SEQ_MAX));
+        assert!(broadcast.expand_mark(SLOT, 3).is_some());
+        let mut broadcast = listener(0);
+        assert_eq!(broadcast.skip(SLOT, u64::MAX), []);
+        assert_eq!(broadcast.take(SLOT, Said { seq: u64::MAX, ..spoken[2].clone() }), Taken::Old);
+        assert_eq!(broadcast.delivered(SLOT), Some(0));
     }
 
     #[test]

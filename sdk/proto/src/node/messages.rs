@@ -20,6 +20,11 @@ impl Node {
         }
         if !self.broadcast.is_new(slot, said.seq) {
             self.counters.messages_duplicate += 1;
+            if !self.broadcast.check_again(slot, &said) {
+                self.counters.forgeries += 1;
+                tracing::warn!(target: "peerflock::message", ?author, "a message that its author's seal does not cover");
+                self.repairs.note(slot, self.parent_rtt(slot), now);
+            }
             return self.came_again(slot, port, repair);
         }
         let onward = said.clone();
