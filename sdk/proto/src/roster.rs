@@ -96,6 +96,13 @@ impl Roster {
         }
     }
 
+    /// A link is gone, and with it what was shown over it.
+    pub(crate) fn link_down(&mut self, link: LinkId) {
+        for member in self.members.values_mut() {
+            member.shown.remove(&link);
+        }
+    }
+
     /// The others, sorted.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&PeerId, &Present)> {
         self.members.iter()

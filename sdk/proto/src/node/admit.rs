@@ -324,6 +324,7 @@ impl Node {
             let requests = self.flood.close(link, now);
             self.graft(requests);
             self.keyframes.link_down(link);
+            self.roster.link_down(link);
             self.presence_changed(now);
             self.pace.soon(now);
             self.neighborhood.near.stir(now);
