@@ -10,11 +10,13 @@
 //!
 //! | file | it answers |
 //! | --- | --- |
+//! | `ledger` | which relayed packets are proved |
 //! | `origin` | where do one origin's frames come from, and where do they go |
 //! | `port` | what crossed one link: numbered parcels, what was lost, what the neighbor has |
 //! | `repair` | which messages are missing, and whom to ask for them when |
 //! | `window` | which numbers were seen |
 
+mod ledger;
 mod origin;
 mod port;
 mod repair;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use ledger::{Came, Findings, Trust};
 pub(crate) use origin::{Origin, Slot};
 pub(crate) use port::{Kept, Port, PortId, PortSet};
 pub(crate) use repair::Repairs;
@@ -308,6 +311,22 @@ impl Flood {
         }
     }
 
+    /// A neighbor passed on what an origin did not say, or no proof: whose frames it is asked to leave out, and who is asked instead.
+    /// None if there is nobody else.
+    pub(crate) fn shun(&mut self, slot: Slot, link: LinkId, now: Time) -> Option<(PeerId, Option<Request>)> {
+        let port = self.port_of(link)?;
+        let all: PortSet = self.ports().map(|(id, _)| id).collect();
+        let origin = self.origin_mut(slot)?;
+        origin.shun(port, now);
+        if all.without(origin.shunned).is_empty() {
+            origin.shunned = PortSet::default();
+            return None;
+        }
+        origin.declined.insert(port);
+        let peer = origin.peer;
+        Some((peer, self.ask_another(slot, Some(port), now)))
+    }
+
     /// How long what the origin says takes to get here, where that is known.
     pub(crate) fn age(&self, slot: Slot) -> Option<Duration> {
         if slot == Slot::ME {
@@ -365,6 +384,12 @@ impl Flood {
         self.ask(slot, best, now)
     }
 
+    /// The neighbor nearest to an origin of those that can be relied upon.
+    pub(crate) fn nearest(&self, slot: Slot) -> Option<LinkId> {
+        let (best, _) = self.best_way(slot, None)?;
+        self.port(best).map(|port| port.link)
+    }
+
     /// Asks a neighbor for an origin's frames; None if that is no news to it.
     pub(crate) fn ask(&mut self, slot: Slot, port: PortId, now: Time) -> Option<Request> {
         let link = self.port(port)?.link;
@@ -377,8 +402,9 @@ impl Flood {
 
     /// The shortest way to an origin's frames but for `not`, among neighbors that are not quiet; those of unknown age last.
     fn best_way(&self, slot: Slot, not: Option<PortId>) -> Option<(PortId, Option<Duration>)> {
+        let shunned = self.origin(slot).map(|origin| origin.shunned).unwrap_or_default();
         self.ports()
-            .filter(|(id, port)| Some(*id) != not && !port.quiet)
+            .filter(|(id, port)| Some(*id) != not && !port.quiet && !shunned.contains(*id))
             .map(|(id, _)| (id, self.age_by(slot, id)))
             .min_by_key(|(id, age)| (age.is_none(), *age, *id))
     }

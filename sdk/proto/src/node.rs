@@ -28,6 +28,7 @@ mod messages;
 mod neighbors;
 mod parcels;
 mod presence;
+mod proofs;
 mod report;
 mod room;
 mod say;
@@ -93,6 +94,8 @@ pub struct Node {
     pace: beat::Pace,
     presence_seq: u32,
     packet_seq: u32,
+    /// Packets of ours that others pass on.
+    unproved: proofs::Unproved,
     message_seq: u64,
     near_seq: u64,
     /// When what we said to all was last sealed.
@@ -140,6 +143,7 @@ impl Node {
             pace: beat::Pace::starting(now),
             presence_seq: 0,
             packet_seq: 0,
+            unproved: proofs::Unproved::default(),
             message_seq: 0,
             near_seq: 0,
             sealed: Time(0),

@@ -18,7 +18,7 @@ pub(crate) use frame::{
     ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
     Referral, Signed, Standing, Verdict, Welcome,
 };
-pub(crate) use packet::Packet;
+pub(crate) use packet::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf};
 pub use parcel::decode_parcel as fuzz_parcel;
 pub(crate) use parcel::{
     DIGEST_MAX, Item, MISSING_MAX, Marks, PAYLOAD_BYTES_MAX, PULL_SPAN, RELAYED_PAYLOAD_BYTES_MAX, SAID_BYTES_MAX, Whose,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledger::Ledger;
 use super::{PortId, PortSet, Window};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
@@ -12,6 +13,9 @@ const SILENCE: Duration = Duration::from_millis(250);
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// So many frames in a row that came first by another link than the parent make that link the parent.
 const ELSEWHERE: u8 = 8;
+/// Who passed on what was altered is not listened to for so long, as long as others bring the origin's frames.
+const SHUNNED: Duration = Duration::from_secs(10);
+const SHUNNED_SILENCE: Duration = Duration::from_millis(300);
 
 /// The number of an origin on this node, and on its links: small, dense, and given anew after a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +47,13 @@ pub(crate) struct Origin {
     pub(crate) wanted: PortSet,
     /// The links that we asked to leave it out.
     pub(crate) declined: PortSet,
+    /// Which of its packets are proved.
+    pub(crate) ledger: Ledger,
+    /// The links that passed on what it did not say, and when that was last.
+    pub(super) shunned: PortSet,
+    shunned_at: Time,
+    /// When a packet of it came.
+    packet_heard: Time,
     /// When something of it came, and what is usual between that.
     pub(crate) heard: Time,
     interval: Duration,
@@ -66,6 +77,10 @@ impl Origin {
             eager: PortSet::default(),
             wanted: PortSet::default(),
             declined: PortSet::default(),
+            ledger: Ledger::default(),
+            shunned: PortSet::default(),
+            shunned_at: now,
+            packet_heard: now,
             heard: now,
             interval: Duration::ZERO,
             asked: now,
@@ -82,7 +97,7 @@ impl Origin {
     }
 
     pub(super) fn port_closed(&mut self, port: PortId) {
-        for ports in [&mut self.eager, &mut self.wanted, &mut self.declined] {
+        for ports in [&mut self.eager, &mut self.wanted, &mut self.declined, &mut self.shunned] {
             ports.remove(port);
         }
         for one in [&mut self.parent, &mut self.spare, &mut self.newest] {
@@ -105,6 +120,33 @@ impl Origin {
             self.parent = Some(from);
             self.elsewhere = 0;
         }
+    }
+
+    /// A packet came that was not here before.
+    pub(crate) fn note_packet(&mut self, seq: u32, now: Time) {
+        self.packets.insert(u64::from(seq));
+        self.packet_heard = now;
+    }
+
+    /// Numbers were made up: which packets were here is known no more.
+    pub(crate) fn forget_packets(&mut self) {
+        self.packets = Window::new();
+    }
+
+    /// A link passed on what the origin did not say.
+    pub(super) fn shun(&mut self, port: PortId, now: Time) {
+        self.shunned.insert(port);
+        self.shunned_at = now;
+        self.parent = self.parent.filter(|parent| *parent != port);
+        self.newest = self.newest.filter(|newest| *newest != port);
+    }
+
+    /// Whether what comes by a link is not to be listened to. Before nothing comes at all, it is.
+    pub(crate) fn is_shunned(&mut self, port: PortId, now: Time) -> bool {
+        if now.since(self.shunned_at) >= SHUNNED || now.since(self.packet_heard) >= SHUNNED_SILENCE {
+            self.shunned = PortSet::default();
+        }
+        self.shunned.contains(port)
     }
 
     /// The other link by which a frame came that now comes by `from`.

@@ -117,6 +117,8 @@ pub(crate) enum Kept {
     Nothing,
     /// An author's message.
     Said(Slot, u64),
+    /// An origin's manifest that ends with this packet.
+    Proof(Slot, u32),
     /// Something that was asked for.
     Asked(Bytes),
 }

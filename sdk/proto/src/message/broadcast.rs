@@ -446,7 +446,8 @@ mod tests {
     #[test]
     fn who_runs_ahead_of_an_author_is_found_out_by_the_true_message() {
         let (mut broadcast, spoken) = (listener(0), spoken(6));
-        let lie = |seq: usize| Said { content: Content::Whole(Bytes::from_static(b"lie")), seal: None, ..spoken[seq - 1].clone() };
+        let lie =
+            |seq: usize| Said { content: Content::Whole(Bytes::from_static(b"lie")), seal: None, ..spoken[seq - 1].clone() };
         for seq in 1..=4 {
             assert_eq!(numbers(broadcast.take(SLOT, lie(seq))), [seq as u64]);
         }

@@ -115,6 +115,7 @@ impl Node {
         }
         self.look_for_ways(now);
         self.seal();
+        self.prove();
         self.tend_links(now);
         if self.pace.presence_due && self.presence_is_due(now) {
             self.pace.presence_due = false;
@@ -161,7 +162,7 @@ impl Node {
         }
         self.counters.state_frames_made += 1;
         let baseline = self.acks.baseline(snapshot.tick).and_then(|tick| self.author.snapshot(tick)).cloned();
-        // Where some members are not our neighbors, others must pass this on, and it must prove itself.
+        // Where some members are not our neighbors, others must pass this on, and it must be proved.
         let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
         let acks = self.own_acks();
@@ -176,13 +177,14 @@ impl Node {
             let header = header(&snapshot, piece, pieces, baseline.as_deref());
             let payload = tick_frame::encode(header, acks.filter(|_| piece == 0), body);
             self.packet_seq = self.packet_seq.wrapping_add(1);
-            let mut packet =
-                Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, proof: None, payload: payload.into() };
-            if relayed {
-                packet.prove(&self.identity, &self.mesh, self.boot);
-            }
+            let packet =
+                Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, relayed, payload: payload.into() };
             self.flood.enqueue(targets, Slot::ME, &Kept::Nothing, |whose| Item::State { whose, packet: packet.clone() });
+            if relayed {
+                self.note_unproved(&packet);
+            }
         }
+        self.prove();
     }
 
     /// Looks for shorter ways, and for new ones where an origin fell silent.

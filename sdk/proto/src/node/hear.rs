@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::admit::HOLDINGS_PER_FRAME;
 use super::{CloseReason, Event, Farewell, Node};
+use crate::flood::Slot;
 use crate::id::{LinkId, PeerId, Tick};
 use crate::roster::News;
 use crate::state::coder::{self, Assembler};
@@ -170,6 +171,21 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// What an origin seemed to say from a tick on was altered on the way: back to what is known to be its own.
+    pub(super) fn undo_state(&mut self, slot: Slot, origin: PeerId, from: Tick, now: Time) {
+        self.acks.forget(&origin);
+        let Some(replica) = self.replicas.get_mut(&origin) else { return };
+        let changes = replica.undo(from);
+        let bare = replica.newest().is_none();
+        let (world, mut around) = self.world(now);
+        world.undo(origin, changes, &mut around);
+        // Not from a difference only: nothing may be left of it.
+        let way = self.overlay.neighbor(&origin).or_else(|| self.flood.nearest(slot));
+        if bare && let Some(link) = way {
+            self.want_keyframe(link, origin, from, now);
+        }
     }
 
     fn want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Node, Output};
-use crate::flood::{Kept, PortId, PortSet, Request, Slot};
+use crate::flood::{Came, Kept, PortId, PortSet, Request, Slot, Trust};
 use crate::id::LinkId;
 use crate::time::Time;
 use crate::wire::{Alias, DIGEST_MAX, Frame, Item, Marks, PULL_SPAN, Packet, Said, Standing, Whose, parcel};
@@ -51,16 +51,21 @@ impl Node {
         for item in items {
             // Whatever one item leads to, even the end of the link, the next looks again.
             if self.flood.port_of(link) == Some(port) {
-                self.item(link, port, item, now);
+                self.item((link, number), port, item, now);
             }
         }
     }
 
-    fn item(&mut self, link: LinkId, port: PortId, item: Item, now: Time) {
+    fn item(&mut self, came: Came, port: PortId, item: Item, now: Time) {
         match item {
             Item::State { whose, packet } => {
                 if let Some(slot) = self.flood.resolve(port, whose) {
-                    self.packet(link, port, slot, packet, now);
+                    self.packet(came, port, slot, packet, now);
+                }
+            }
+            Item::Proof { whose, manifest } => {
+                if let Some(slot) = self.flood.resolve(port, whose) {
+                    self.hear_manifest(port, slot, manifest, came, now);
                 }
             }
             Item::Said { whose, said, repair } => {
@@ -76,7 +81,7 @@ impl Node {
                 if let Some(slot) = self.flood.resolve(port, whose)
                     && let Some(base) = self.broadcast.expand(slot, base)
                 {
-                    self.serve(link, port, slot, base, mask);
+                    self.serve(came.0, port, slot, base, mask);
                 }
             }
         }
@@ -84,7 +89,8 @@ impl Node {
 
     // --- packets of state ----------------------------------------------------------------------------------------------
 
-    fn packet(&mut self, link: LinkId, port: PortId, slot: Slot, packet: Packet, now: Time) {
+    fn packet(&mut self, came: Came, port: PortId, slot: Slot, packet: Packet, now: Time) {
+        let link = came.0;
         let (Some(origin), Some(neighbor)) = (self.flood.origin(slot), self.flood.port(port)) else { return };
         let (peer, boot, direct) = (origin.peer, origin.boot, origin.peer == neighbor.peer);
         if slot == Slot::ME || packet.hops >= packet.hop_limit {
@@ -94,32 +100,36 @@ impl Node {
             self.counters.state_packets_duplicate += 1;
             return self.came_again(slot, port, false);
         }
-        // The link proves its own end; anybody else's packet must prove itself. To pass one on, we want to see its proof hold.
-        let targets = self.targets(slot, Some(port));
-        let needs_proof = !direct || (packet.proof.is_some() && !targets.is_empty());
-        if needs_proof && !packet.is_proved(&self.mesh, &peer, boot) {
-            self.counters.forgeries += 1;
-            tracing::warn!(target: "peerflock::flood", origin = ?peer, ?link, "a packet that its origin did not sign");
+        // The link proves its own end; for anybody else's packets a manifest must come.
+        let shunned = self.flood.origin_mut(slot).is_some_and(|origin| origin.is_shunned(port, now));
+        if !direct && (!packet.relayed || shunned) {
+            self.counters.violations += u64::from(!packet.relayed);
             return;
         }
-        if self.roster.heard(&peer, boot, now) {
+        let trust = self.trust(slot, &packet, direct, came, now);
+        if matches!(trust, Trust::Altered { .. } | Trust::Refused) {
+            return;
+        }
+        let counts = !matches!(trust, Trust::Held { .. });
+        if counts && self.roster.heard(&peer, boot, now) {
             self.member_returned(peer, now);
         }
         if self.roster.get(&peer).is_none_or(|member| member.presence.boot != boot) {
             return;
         }
         if let Some(origin) = self.flood.origin_mut(slot) {
-            origin.packets.insert(u64::from(packet.seq));
+            origin.note_packet(packet.seq, now);
         }
         self.flood.first(slot, port, false, now);
         self.counters.state_packets_first += 1;
         self.note_first(link);
-        if packet.proof.is_some() && packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
+        let targets = if packet.relayed { self.targets(slot, Some(port)) } else { PortSet::default() };
+        if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
             self.counters.state_packets_forwarded += targets.len() as u64;
             let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
             self.flood.enqueue(targets, slot, &Kept::Nothing, |whose| Item::State { whose, packet: onward.clone() });
         }
-        if self.apply_state(link, peer, direct, &packet.payload, now).is_err() {
+        if counts && self.apply_state(link, peer, direct, &packet.payload, now).is_err() {
             self.counters.violations += 1;
             tracing::warn!(target: "peerflock::state", origin = ?peer, "state that does not decode");
         }
@@ -187,6 +197,7 @@ impl Node {
                         port.enqueue(item.clone(), Kept::Asked(item));
                     }
                 }
+                Kept::Proof(slot, last) => self.send_manifest_again(port, slot, last),
                 Kept::Said(slot, seq) => {
                     let needless = self.flood.port(port).is_none_or(|port| port.theirs(slot) >= seq);
                     if !needless && let Ok(Some(said)) = self.broadcast.find(slot, seq) {

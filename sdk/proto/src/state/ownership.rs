@@ -51,8 +51,7 @@ pub(crate) enum Verdict {
 
 impl Ownership {
     pub(crate) fn title(&self, entity: &EntityId) -> Title {
-        let spawned = Title { number: 0, owner: Some(entity.spawner), previous: None, adopted: false };
-        self.titles.get(entity).copied().unwrap_or(spawned)
+        self.titles.get(entity).copied().unwrap_or_else(|| spawned(entity))
     }
 
     pub(crate) fn owner(&self, entity: &EntityId) -> Option<PeerId> {
@@ -122,6 +121,10 @@ impl Ownership {
     }
 
     pub(crate) fn set(&mut self, entity: EntityId, title: Title) {
+        if title == spawned(&entity) {
+            self.titles.remove(&entity);
+            return;
+        }
         self.titles.insert(entity, title);
         if self.titles.len() > TITLES_MAX {
             self.titles.pop_first();
@@ -147,6 +150,10 @@ impl Ownership {
         hash.finalize_xof().fill(&mut part_hash);
         part_hash
     }
+}
+
+fn spawned(entity: &EntityId) -> Title {
+    Title { number: 0, owner: Some(entity.spawner), previous: None, adopted: false }
 }
 
 impl Title {

@@ -212,6 +212,18 @@ impl Replica {
         Ok(Received::Claims(self.adopt_snapshot(Snapshot { tick: header.tick, at: header.at, records })))
     }
 
+    /// Forgets all ticks from `from` on, which somebody altered: what changes for it.
+    pub(crate) fn undo(&mut self, from: Tick) -> Vec<ClaimChange> {
+        self.history.retain(|snapshot| snapshot.tick < from);
+        self.assemblies.clear();
+        self.first_heard = None;
+        self.acked = Acked::default();
+        self.history.iter().for_each(|snapshot| self.acked.add(snapshot.tick));
+        // Whatever comes next is newer than what is left.
+        self.claims.values_mut().for_each(|claim| claim.tick = Tick(0));
+        self.history.pop_back().map(|newest| self.adopt_snapshot(Snapshot::clone(&newest))).unwrap_or_default()
+    }
+
     /// Takes a whole snapshot in: from its pieces, or from a neighbor's keyframe.
     pub(crate) fn adopt_snapshot(&mut self, snapshot: Snapshot) -> Vec<ClaimChange> {
         if self.is_ancient(snapshot.tick) {

@@ -36,6 +36,11 @@ pub(crate) fn encode(header: PieceHeader, acks: Option<(u32, &[Acked])>, body: &
     bytes
 }
 
+/// The tick that a packet is of, as it says.
+pub(crate) fn tick(bytes: &[u8]) -> Result<Tick, DecodeError> {
+    BitReader::new(bytes).bits(32).map(|tick| Tick(tick as u32))
+}
+
 /// Reads a packet's content, for a mesh of at most so many members.
 pub(crate) fn decode(bytes: &[u8], members_max: usize) -> Result<TickFrame<'_>, DecodeError> {
     let mut reader = BitReader::new(bytes);
@@ -72,6 +77,7 @@ mod tests {
         assert!(bytes.len() <= HEADER_BYTES_MAX + 4);
         let frame = decode(&bytes, 10).unwrap();
         assert_eq!((frame.header, frame.body), (header, &b"body"[..]));
+        assert_eq!(tick(&bytes), Ok(header.tick));
         let acks = [Acked::default(); 3];
         let frame_bytes = encode(header, Some((7, &acks)), b"");
         assert_eq!(decode(&frame_bytes, 10).unwrap().acks, Some((7, acks.to_vec())));

@@ -3,7 +3,7 @@
 //! Only what an entity's owner claims is shown; the rest is dropped and counted. A leaver's entities vanish or wait as orphans
 //! until the member that scores highest adopts them; if it does not, the next one does, and so on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const NUMBER_MAX: u32 = u32::MAX / 2;
 /// Most steps of ownership kept that cannot be taken yet.
 const PENDING_MAX: usize = 4_096;
+/// Most titles remembered as they were before a claim changed them, and how long: after that the claim was proved.
+const REPLACED_MAX: usize = 4_096;
+const REPLACED: Duration = Duration::from_secs(3);
 
 /// What is shown, whose it is, and what is in between.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct World {
     /// Entities of members who left, and since when.
     orphans: BTreeMap<EntityId, Time>,
     events: Vec<WorldEvent>,
+    /// Titles that claims changed of late, as they were before, and whose claims: those claims may yet turn out to be forged.
+    replaced: VecDeque<(Time, PeerId, EntityId, Title)>,
     /// Claims about entities that their origin does not own.
     pub(crate) foreign_claims: u64,
 }
@@ -86,6 +91,7 @@ impl World {
             pending: BTreeMap::new(),
             orphans: BTreeMap::new(),
             events: Vec::new(),
+            replaced: VecDeque::new(),
             foreign_claims: 0,
         }
     }
@@ -216,6 +222,7 @@ impl World {
                 // Ahead where it took its own back before we heard of anybody else: it never ceased to be its own.
                 Some(record) if record.number >= title.number && record.number <= NUMBER_MAX => {
                     if record.number > title.number {
+                        self.note_replaced(origin, change.entity, title, around.now);
                         self.ownership.set(change.entity, Title { number: record.number, ..title });
                     }
                     self.orphans.remove(&change.entity);
@@ -228,11 +235,40 @@ impl World {
                         && self.shown.get(&change.entity).is_some_and(|shown| shown.owner == origin && change.tick >= shown.tick)
                     {
                         self.vanish(&change.entity);
+                        self.note_replaced(origin, change.entity, title, around.now);
                         self.ownership.bury(change.entity);
                     }
                 }
                 // Behind the news.
                 Some(_) => {}
+            }
+        }
+    }
+
+    fn note_replaced(&mut self, origin: PeerId, entity: EntityId, title: Title, now: Time) {
+        while self.replaced.pop_front_if(|(at, ..)| now.since(*at) > REPLACED).is_some() {}
+        if self.replaced.len() >= REPLACED_MAX {
+            self.replaced.pop_front();
+        }
+        self.replaced.push_back((now, origin, entity, title));
+    }
+
+    /// Some of an origin's last claims were forged: its claims change back by `changes`.
+    pub(crate) fn undo(&mut self, origin: PeerId, changes: Vec<ClaimChange>, around: &mut Surroundings<'_>) {
+        // From the newest to the oldest, so that what each was before all of it stays.
+        let (undone, kept) =
+            std::mem::take(&mut self.replaced).into_iter().partition::<VecDeque<_>, _>(|(_, by, ..)| *by == origin);
+        self.replaced = kept;
+        for (_, _, entity, title) in undone.into_iter().rev() {
+            self.ownership.set(entity, title);
+        }
+        self.shown.values_mut().filter(|shown| shown.owner == origin).for_each(|shown| shown.tick = Tick(0));
+        for change in changes {
+            match change.new {
+                Some(_) => self.claimed(origin, vec![change], around),
+                // It never was.
+                None if self.shown.get(&change.entity).is_some_and(|shown| shown.owner == origin) => self.vanish(&change.entity),
+                None => {}
             }
         }
     }

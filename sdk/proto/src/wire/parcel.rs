@@ -5,7 +5,8 @@
 //! item:    tag u8 | whose? | fields
 //! tag:     bits 0-2 sort | bits 3-4 whose | bits 5-7 flags of the sort
 //! whose:   nothing (the neighbor itself) | alias varint | key 32 B, boot u32
-//! state:   seq u32 | hops u8 | limit u8 | length varint | proof 64 B? | payload
+//! state:   seq u32 | hops u8 | limit u8 | length varint | payload
+//! proof:   first u32 | hops u8 | limit u8 | count u8 | signature 64 B | 8 B of each packet
 //! said:    seq u16 | reach | length varint | content, or its hash of 32 B | covers u8, signature 64 B?
 //! missing: count u8 | number u16*
 //! digest:  first varint | count varint | 4 bits each, or varint each
@@ -18,7 +19,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::said::{Content, Said, Seal};
-use super::{DATAGRAM_BYTES_MAX, DecodeError, Packet, WIRE_VERSION, varint};
+use super::{DATAGRAM_BYTES_MAX, DecodeError, MANIFEST_MAX, Manifest, Packet, WIRE_VERSION, varint};
 use crate::id::{Boot, PeerId, Signature};
 
 /// What comes before the first item, in bytes.
@@ -31,9 +32,8 @@ const SIGNATURE_BYTES: usize = 64;
 
 /// Most payload of a packet that nobody relays, in bytes.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - 1 - STATE_BYTES;
-/// Most payload of a packet that carries its origin and proof, in bytes.
-pub(crate) const RELAYED_PAYLOAD_BYTES_MAX: usize =
-    DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - STATE_BYTES - SIGNATURE_BYTES;
+/// Most payload of a packet that carries its origin, in bytes.
+pub(crate) const RELAYED_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - STATE_BYTES;
 /// Longest content of a message that fits a parcel, in bytes; longer ones go on the stream.
 pub(crate) const SAID_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - 2 - 3 - 2 - 1 - SIGNATURE_BYTES;
 /// Most lost parcels asked for in one item.
@@ -48,8 +48,10 @@ const SAID: u8 = 1;
 const MISSING: u8 = 2;
 const DIGEST: u8 = 3;
 const PULL: u8 = 4;
+const PROOF: u8 = 5;
 
 const FLAG_PROOF: u8 = 1 << 5;
+const FLAG_RELAYED: u8 = 1 << 5;
 const FLAG_REPAIR: u8 = 1 << 6;
 const FLAG_HASH: u8 = 1 << 7;
 const FLAG_WHOLE: u8 = 1 << 5;
@@ -74,6 +76,11 @@ pub(crate) enum Item {
     State {
         whose: Whose,
         packet: Packet,
+    },
+    /// What proves packets that were passed on.
+    Proof {
+        whose: Whose,
+        manifest: Manifest,
     },
     /// `said.seq` is its low 16 bits; `repair` where it was asked for, so that a second copy says nothing about the tree.
     Said {
@@ -117,15 +124,21 @@ impl Item {
         let mut bytes = BytesMut::new();
         match self {
             Self::State { whose, packet } => {
-                put_tag(&mut bytes, STATE, Some(whose), if packet.proof.is_some() { FLAG_PROOF } else { 0 });
+                put_tag(&mut bytes, STATE, Some(whose), if packet.relayed { FLAG_RELAYED } else { 0 });
                 bytes.put_u32_le(packet.seq);
                 bytes.put_u8(packet.hops);
                 bytes.put_u8(packet.hop_limit);
                 varint::put(&mut bytes, packet.payload.len() as u64);
-                if let Some(proof) = packet.proof {
-                    bytes.put_slice(&proof.0);
-                }
                 bytes.put_slice(&packet.payload);
+            }
+            Self::Proof { whose, manifest } => {
+                put_tag(&mut bytes, PROOF, Some(whose), 0);
+                bytes.put_u32_le(manifest.first);
+                bytes.put_u8(manifest.hops);
+                bytes.put_u8(manifest.hop_limit);
+                bytes.put_u8(manifest.leaves.len() as u8);
+                bytes.put_slice(&manifest.signature.0);
+                bytes.put_slice(manifest.leaves.as_flattened());
             }
             Self::Said { whose, said, repair } => {
                 let flag = |is: bool, flag| if is { flag } else { 0 };
@@ -181,7 +194,7 @@ impl Item {
         let tag = get_u8(bytes)?;
         let (sort, flags) = (tag & 7, tag & (FLAG_PROOF | FLAG_REPAIR | FLAG_HASH));
         let allowed = match sort {
-            STATE => FLAG_PROOF,
+            STATE => FLAG_RELAYED,
             SAID => FLAG_PROOF | FLAG_REPAIR | FLAG_HASH,
             DIGEST => FLAG_WHOLE,
             _ => 0,
@@ -195,13 +208,27 @@ impl Item {
                 let seq = u32::from_le_bytes(take(bytes)?);
                 let [hops, hop_limit] = take(bytes)?;
                 let length = get_length(bytes)?;
-                let proof = if flags & FLAG_PROOF != 0 { Some(Signature(take(bytes)?)) } else { None };
-                // What is proved may be passed on, and then it must fit beside its origin's name.
-                if proof.is_some() && length > RELAYED_PAYLOAD_BYTES_MAX {
+                // What is to be passed on must fit beside its origin's name.
+                if flags & FLAG_RELAYED != 0 && length > RELAYED_PAYLOAD_BYTES_MAX {
                     return Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX));
                 }
                 let payload = split(bytes, length)?;
-                Ok(Self::State { whose, packet: Packet { seq, hop_limit, hops, proof, payload } })
+                Ok(Self::State { whose, packet: Packet { seq, hop_limit, hops, relayed: flags & FLAG_RELAYED != 0, payload } })
+            }
+            PROOF => {
+                let whose = get_whose(bytes, tag)?;
+                let first = u32::from_le_bytes(take(bytes)?);
+                let [hops, hop_limit, count] = take(bytes)?;
+                let signature = Signature(take(bytes)?);
+                if usize::from(count) > MANIFEST_MAX {
+                    return Err(DecodeError::TooLong(MANIFEST_MAX));
+                }
+                let leaves: Vec<_> = (0..count).map(|_| take(bytes)).collect::<Result<_, _>>()?;
+                // The numbers end where they end.
+                if leaves.is_empty() || first.checked_add(u32::from(count)).is_none() {
+                    return Err(DecodeError::Malformed);
+                }
+                Ok(Self::Proof { whose, manifest: Manifest { first, hop_limit, hops, leaves, signature } })
             }
             SAID => {
                 let whose = get_whose(bytes, tag)?;
@@ -376,8 +403,14 @@ mod tests {
             Item::Digest { first: 0, marks: Marks::Low(vec![1, 2, 3]) },
             Item::Pull { whose: Whose::Neighbor, base: 5, mask: 1 },
             Item::Missing(vec![6]),
+            Item::State {
+                whose: Whose::Neighbor,
+                packet: Packet { seq: 8, hop_limit: 16, hops: 0, relayed: true, payload: Bytes::from_static(b"!") },
+            },
         ];
-        let expected = [2, 7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0];
+        let expected = [
+            2, 7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0, 0x20, 8, 0, 0, 0, 0, 16, 1, b'!',
+        ];
         assert_eq!(parcel(&items)[..], expected);
         assert_eq!(decode(parcel(&items)), Ok((7, items.to_vec())));
     }
@@ -385,10 +418,13 @@ mod tests {
     #[test]
     fn the_longest_of_each_sort_fits_and_survives() {
         let seal = Seal { covers: 255, signature: Signature([3; 64]) };
-        let packet = |proof, length| Packet { seq: 1, hop_limit: 9, hops: 8, proof, payload: vec![0; length].into() };
+        let packet = |relayed, length| Packet { seq: 1, hop_limit: 9, hops: 8, relayed, payload: vec![0; length].into() };
+        let leaves = vec![[5; 8]; MANIFEST_MAX];
+        let manifest = Manifest { first: 7, hop_limit: 9, hops: 8, leaves, signature: Signature([3; 64]) };
         for item in [
-            Item::State { whose: Whose::Neighbor, packet: packet(None, PAYLOAD_BYTES_MAX) },
-            Item::State { whose: named(), packet: packet(Some(Signature([1; 64])), RELAYED_PAYLOAD_BYTES_MAX) },
+            Item::State { whose: Whose::Neighbor, packet: packet(false, PAYLOAD_BYTES_MAX) },
+            Item::State { whose: named(), packet: packet(true, RELAYED_PAYLOAD_BYTES_MAX) },
+            Item::Proof { whose: named(), manifest },
             said(Content::Whole(vec![0; SAID_BYTES_MAX].into()), 255, Some(seal)),
             said(Content::Hash([1; 32]), 16, None),
             Item::Missing(vec![65_535; MISSING_MAX]),
@@ -404,7 +440,7 @@ mod tests {
     #[test]
     fn a_proved_packet_too_long_to_be_passed_on_is_refused() {
         let payload = vec![0; RELAYED_PAYLOAD_BYTES_MAX + 1].into();
-        let packet = Packet { seq: 1, hop_limit: 9, hops: 0, proof: Some(Signature([1; 64])), payload };
+        let packet = Packet { seq: 1, hop_limit: 9, hops: 0, relayed: true, payload };
         let bytes = parcel(&[Item::State { whose: Whose::Neighbor, packet }]);
         assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "it would fit the link from its origin");
         assert_eq!(decode(bytes), Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX)));

@@ -1,0 +1,306 @@
+//! Which of an origin's relayed packets are proved, and which are still a neighbor's word.
+//!
+//! A relayed packet counts and goes on at once. Its hash is kept until a manifest of its origin comes, a quarter of a second later: then
+//! it is proved, or found to be altered. Who leaves manifests out gains a second: after that packets wait for their proof.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{Boot, LinkId, MeshId, PeerId, Tick};
+use crate::time::Time;
+use crate::wire::{LeafKey, Manifest, Packet, PacketLeaf};
+
+/// Most packets of one origin that wait for a manifest; those beyond them are dropped.
+const WAITING_MAX: usize = 512;
+/// Most of them that are held back with what they hold.
+const HELD_MAX: usize = 64;
+/// No packet is numbered further ahead of the newest manifest: a forged number must not make true ones look old.
+const AHEAD_MAX: u32 = 1_024;
+/// Where a packet waits for longer, those after it do not count before they are proved.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Manifests kept for packets that come late, and to be sent again.
+const KEPT_MAX: usize = 6;
+
+/// A parcel that something came in: its link and number.
+pub(crate) type Came = (LinkId, u16);
+
+/// What is known of the proofs of one origin.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    key: Option<LeafKey>,
+    /// In the order of arrival.
+    waiting: VecDeque<Waiting>,
+    kept: VecDeque<(Manifest, Came)>,
+    /// Packets waited for too long: those that come now are held back.
+    doubted: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    seq: u32,
+    leaf: PacketLeaf,
+    by: LinkId,
+    at: Time,
+    /// The tick it says it is of.
+    tick: Tick,
+    /// What it holds, where that does not count yet.
+    held: Option<Bytes>,
+}
+
+/// What to make of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Its origin signed it.
+    Proved,
+    /// Its neighbor's word is enough for now.
+    Lent,
+    /// It may go on, but does not count before it is proved. `new`: so it is from now on.
+    Held { new: bool },
+    /// A manifest says otherwise. `knowing`: the neighbor had passed that on before.
+    Altered { knowing: bool },
+    /// It is too old ever to be proved, too far ahead, or too much waits already.
+    Refused,
+}
+
+/// What a manifest brought to light.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// The links by which altered packets came.
+    pub(crate) altered: Vec<LinkId>,
+    /// What counted and should not have: everything from this tick on is to be undone.
+    pub(crate) undo: Option<Tick>,
+    /// What was held back and is proved now, with the links by which it came.
+    pub(crate) released: Vec<(LinkId, Bytes)>,
+}
+
+impl Ledger {
+    pub(crate) fn leaf(&mut self, packet: &Packet, mesh: &MeshId, origin: &PeerId, boot: Boot) -> PacketLeaf {
+        packet.leaf(self.key.get_or_insert_with(|| LeafKey::new(mesh, origin, boot)))
+    }
+
+    /// Whether a manifest that is here covers a packet.
+    pub(crate) fn covers(&self, seq: u32) -> bool {
+        self.kept.iter().any(|(manifest, _)| manifest.leaf(seq).is_some())
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Judges a packet by its hash, and remembers it if it is not proved yet.
+    pub(crate) fn judge(&mut self, packet: &Packet, leaf: PacketLeaf, tick: Tick, came: Came, now: Time) -> Trust {
+        let known = self.kept.iter().find_map(|(manifest, by)| Some((manifest.leaf(packet.seq)?, *by)));
+        if let Some((known, by)) = known {
+            let after = came.0 == by.0 && (came.1.wrapping_sub(by.1) as i16) > 0;
+            return if *known == leaf { Trust::Proved } else { Trust::Altered { knowing: after } };
+        }
+        let too_old = self.kept.front().is_some_and(|(oldest, _)| packet.seq < oldest.first);
+        let too_far = self.kept.back().is_some_and(|(newest, _)| is_too_far(packet.seq, newest));
+        let held_back = self.waiting.iter().rev().take_while(|one| one.held.is_some()).count();
+        if too_old || too_far || self.waiting.len() >= WAITING_MAX || held_back >= HELD_MAX {
+            return Trust::Refused;
+        }
+        let new = !self.doubted && self.waiting.front().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
+        self.doubted |= new;
+        let held = self.doubted.then(|| packet.payload.clone());
+        self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held });
+        if self.doubted { Trust::Held { new } } else { Trust::Lent }
+    }
+
+    /// Whether a manifest says anything that is not here: only then its signature is worth looking at.
+    pub(crate) fn is_news(&self, manifest: &Manifest) -> bool {
+        let Some((oldest, _)) = self.kept.front() else { return true };
+        manifest.last() >= oldest.first && (manifest.first..=manifest.last()).any(|seq| !self.covers(seq))
+    }
+
+    /// Keeps a manifest whose signature holds.
+    pub(crate) fn keep(&mut self, manifest: Manifest, came: Came) {
+        if self.kept.len() >= KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((manifest, came));
+    }
+
+    /// The manifest that ends with this packet, if it is still here.
+    pub(crate) fn kept(&self, last: u32) -> Option<&Manifest> {
+        self.kept.iter().map(|(manifest, _)| manifest).find(|manifest| manifest.last() == last)
+    }
+
+    /// Compares what came with a manifest whose signature holds.
+    pub(crate) fn prove(&mut self, manifest: &Manifest, now: Time) -> Findings {
+        let mut findings = Findings::default();
+        let mut wrong = false;
+        for one in std::mem::take(&mut self.waiting) {
+            match manifest.leaf(one.seq) {
+                Some(leaf) if *leaf == one.leaf => findings.released.extend(one.held.map(|payload| (one.by, payload))),
+                leaf if leaf.is_some() || is_too_far(one.seq, manifest) => {
+                    wrong |= one.held.is_none();
+                    if !findings.altered.contains(&one.by) {
+                        findings.altered.push(one.by);
+                    }
+                    self.note_undo(&mut findings, &one);
+                }
+                // Its own manifests are lost, and will not come any more.
+                _ if one.seq < manifest.first && now.since(one.at) > PATIENCE => {
+                    wrong |= one.held.is_none();
+                    self.note_undo(&mut findings, &one);
+                }
+                _ => self.waiting.push_back(one),
+            }
+        }
+        if wrong {
+            // What came since may be a difference from what is undone.
+            for one in std::mem::take(&mut self.waiting) {
+                self.note_undo(&mut findings, &one);
+            }
+        } else {
+            findings.undo = None;
+        }
+        self.doubted &= self.waiting.front().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
+        findings
+    }
+
+    fn note_undo(&self, findings: &mut Findings, one: &Waiting) {
+        if one.held.is_none() {
+            findings.undo = Some(findings.undo.map_or(one.tick, |undo| undo.min(one.tick)));
+        }
+    }
+}
+
+fn is_too_far(seq: u32, newest: &Manifest) -> bool {
+    seq.saturating_sub(newest.last()) > AHEAD_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Identity;
+
+    const RELAY: LinkId = LinkId(1);
+    const OTHER: LinkId = LinkId(2);
+
+    struct Origin {
+        identity: Identity,
+        mesh: MeshId,
+    }
+
+    impl Origin {
+        fn new() -> Self {
+            Self { identity: Identity::from_seed([1; 32]), mesh: MeshId::from_name("test") }
+        }
+
+        fn packet(&self, seq: u32) -> Packet {
+            Packet { seq, hop_limit: 3, hops: 1, relayed: true, payload: vec![seq as u8; 9].into() }
+        }
+
+        fn manifest(&self, first: u32, last: u32) -> Manifest {
+            let key = LeafKey::new(&self.mesh, &self.identity.peer_id(), Boot(1));
+            let leaves = (first..=last).map(|seq| self.packet(seq).leaf(&key)).collect();
+            Manifest::new(&self.identity, &self.mesh, Boot(1), first, 3, leaves)
+        }
+
+        fn hear(&self, ledger: &mut Ledger, packet: &Packet, came: Came, now: Time) -> Trust {
+            let leaf = ledger.leaf(packet, &self.mesh, &self.identity.peer_id(), Boot(1));
+            ledger.judge(packet, leaf, Tick(packet.seq), came, now)
+        }
+
+        fn altered(&self, seq: u32) -> Packet {
+            Packet { payload: vec![255; 9].into(), ..self.packet(seq) }
+        }
+    }
+
+    fn millis(millis: u64) -> Time {
+        Time(millis * 1_000)
+    }
+
+    #[test]
+    fn a_manifest_proves_what_is_as_it_was_and_finds_what_is_not() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        for seq in 1..=3 {
+            assert_eq!(origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), millis(0)), Trust::Lent);
+        }
+        assert_eq!(ledger.prove(&origin.manifest(1, 3), millis(1)), Findings::default());
+        assert!(!ledger.is_waiting());
+        origin.hear(&mut ledger, &origin.packet(4), (RELAY, 0), millis(2));
+        origin.hear(&mut ledger, &origin.altered(5), (OTHER, 0), millis(2));
+        origin.hear(&mut ledger, &origin.packet(6), (RELAY, 0), millis(2));
+        let findings = ledger.prove(&origin.manifest(4, 5), millis(3));
+        assert_eq!((findings.altered, findings.undo, findings.released), (vec![OTHER], Some(Tick(5)), vec![]));
+        assert!(!ledger.is_waiting(), "what came after it is undone, too");
+    }
+
+    #[test]
+    fn a_lost_manifest_costs_nothing() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        let mut now = millis(0);
+        for window in 0..10_u32 {
+            for seq in window * 15..window * 15 + 15 {
+                assert_eq!(origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), now), Trust::Lent);
+                now = now + Duration::from_millis(16);
+            }
+            // Every second one is lost; each covers two windows.
+            if window % 2 == 1 {
+                let manifest = origin.manifest(window.saturating_sub(1) * 15, window * 15 + 14);
+                assert!(ledger.is_news(&manifest));
+                assert_eq!(ledger.prove(&manifest, now), Findings::default());
+                ledger.keep(manifest, (RELAY, 0));
+                assert!(!ledger.is_waiting());
+            }
+        }
+    }
+
+    #[test]
+    fn without_manifests_trust_ends_after_a_second_and_comes_back_with_one() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(1), (RELAY, 0), millis(0)), Trust::Lent);
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(2), (RELAY, 0), millis(1_000)), Trust::Lent);
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(3), (RELAY, 0), millis(1_001)), Trust::Held { new: true });
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(4), (RELAY, 0), millis(1_002)), Trust::Held { new: false });
+        // The first can never be proved: what it said is undone, and the rest counts now.
+        let findings = ledger.prove(&origin.manifest(3, 4), millis(1_003));
+        assert_eq!((findings.altered, findings.undo), (vec![], Some(Tick(1))));
+        assert_eq!(findings.released, [3, 4].map(|seq| (RELAY, origin.packet(seq).payload)));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(5), (RELAY, 0), millis(1_004)), Trust::Lent);
+    }
+
+    #[test]
+    fn who_alters_what_it_proved_itself_is_known() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        ledger.keep(origin.manifest(5, 9), (RELAY, u16::MAX));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(6), (OTHER, 0), millis(0)), Trust::Proved);
+        assert_eq!(origin.hear(&mut ledger, &origin.altered(7), (OTHER, 3), millis(0)), Trust::Altered { knowing: false });
+        // Sent before the manifest, though it comes after it.
+        assert_eq!(
+            origin.hear(&mut ledger, &origin.altered(7), (RELAY, u16::MAX - 1), millis(0)),
+            Trust::Altered { knowing: false }
+        );
+        assert_eq!(origin.hear(&mut ledger, &origin.altered(7), (RELAY, 1), millis(0)), Trust::Altered { knowing: true });
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(4), (OTHER, 0), millis(0)), Trust::Refused);
+        assert!(!ledger.is_news(&origin.manifest(6, 8)), "nothing new in it");
+        assert!(!ledger.is_news(&origin.manifest(1, 4)), "too old");
+        assert!(ledger.is_news(&origin.manifest(8, 12)));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        let trusts = (0..2_000).map(|seq| origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), millis(0)));
+        assert_eq!(trusts.filter(|trust| *trust == Trust::Lent).count(), WAITING_MAX);
+        let mut ledger = Ledger::default();
+        let trusts =
+            (0..2_000).map(|seq| origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), millis(2_000 * u64::from(seq))));
+        assert_eq!(trusts.filter(|trust| matches!(trust, Trust::Held { .. })).count(), HELD_MAX);
+    }
+
+    #[test]
+    fn a_number_far_ahead_is_altered() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(u32::MAX), (OTHER, 0), millis(0)), Trust::Lent);
+        let findings = ledger.prove(&origin.manifest(1, 3), millis(1));
+        assert_eq!((findings.altered, findings.undo), (vec![OTHER], Some(Tick(u32::MAX))));
+        ledger.keep(origin.manifest(1, 3), (RELAY, 0));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(u32::MAX), (OTHER, 0), millis(2)), Trust::Refused);
+    }
+}
