@@ -61,6 +61,10 @@ impl Default for Options {
 /// How long a dial into nowhere takes to fail.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// So many come to the first node's door at once; of those after them each knows somebody, and one comes after the other.
+const DOOR: usize = 256;
+const NEXT_GUEST: Duration = Duration::from_millis(10);
+
 /// The virtual network and the nodes on it, by index.
 #[derive(Debug)]
 pub struct Sim {
@@ -143,7 +147,12 @@ impl Sim {
         let mut sim = Self::new(options);
         for index in 0..count {
             sim.add(config.clone(), [7; 32]);
-            if index > 0 {
+            if index > DOOR {
+                // As invitations go from hand to hand: a thousand at one door would wait for each other.
+                let friend = sim.rng.next_u32() as usize % index;
+                sim.introduce(index, friend);
+                sim.run(NEXT_GUEST);
+            } else if index > 0 {
                 sim.introduce(index, 0);
             }
         }
