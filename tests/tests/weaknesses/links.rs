@@ -124,6 +124,25 @@ fn weakness_25_whoever_leaves_says_goodbye_to_all() {
     }
 }
 
+/// 30: a quiet mesh never chose its links, and a busy one not by latency. Here links get shorter than chance would have them, with
+/// nothing said.
+#[test]
+fn weakness_30_latency_counts_in_the_choice_of_neighbors() {
+    remember_signatures();
+    let options = Options { latency: (millis(5), millis(95)), ..Options::default() };
+    let mut sim = Sim::mesh(options, 30, &config(5), seconds(20));
+    sim.run(seconds(90));
+    let index_of = |sim: &Sim, peer| (0..30).find(|index| sim.peer(*index) == peer).expect("one of ours");
+    let mut links = Vec::new();
+    let mut pairs = Vec::new();
+    for one in 0..30 {
+        links.extend(sim.node(one).links().iter().map(|link| sim.latency(one, index_of(&sim, link.peer)).as_secs_f64()));
+        pairs.extend((0..one).map(|other| sim.latency(one, other).as_secs_f64()));
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    assert!(mean(&links) <= 0.75 * mean(&pairs), "{} s where chance gives {}", mean(&links), mean(&pairs));
+}
+
 /// 31: how many links, how long to wait and how much to keep were constants that nobody could set. Here they are settings, and kept.
 #[test]
 fn weakness_31_limits_and_times_are_settings() {
