@@ -98,6 +98,40 @@ fn weakness_24_a_silent_death_is_noticed_and_loss_is_not_taken_for_one() {
     assert!((1..12).all(|index| members(&sim, index) == 11), "all noticed");
 }
 
+/// 24, and what it cost: what was sent into a dead link was gone. Here a relay's silent death delays what others say by less than a
+/// second.
+#[test]
+fn weakness_24_a_relays_death_delays_no_message_for_a_second() {
+    remember_signatures();
+    for seed in 1..=3 {
+        let mut sim = Sim::mesh(Options { seed, loss: 0.05, ..Options::default() }, 20, &config(3), seconds(20));
+        sim.run(seconds(2));
+        let mut sent = std::collections::BTreeMap::new();
+        for round in 0..60 {
+            for author in 3..20 {
+                let text = format!("{round}");
+                super::send(&mut sim, author, Target::All, &text).unwrap();
+                sent.insert((sim.peer(author), text), sim.now());
+            }
+            if round == 20 {
+                (0..3).for_each(|index| sim.crash(index));
+            }
+            sim.run(millis(50));
+        }
+        sim.run(seconds(5));
+        for index in 3..20 {
+            let mut count = 0;
+            for (at, event) in sim.take_events(index) {
+                if let Some(sent) = super::message(event).and_then(|said| sent.get(&said)) {
+                    count += 1;
+                    assert!(at.since(*sent) < seconds(1), "seed {seed}: node {index} heard it after {:?}", at.since(*sent));
+                }
+            }
+            assert_eq!(count, 60 * 16, "seed {seed}: node {index}");
+        }
+    }
+}
+
 /// 25: whoever left said nothing. Here it says goodbye to all, and none has to find out by its silence.
 #[test]
 fn weakness_25_whoever_leaves_says_goodbye_to_all() {
