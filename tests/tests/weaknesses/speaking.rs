@@ -97,6 +97,13 @@ fn weakness_06_seven_neighbors_do_not_cost_seven_copies() {
     assert!((duplicate as f64) < 0.1 * first as f64, "{duplicate} second copies beside {first} first ones");
 }
 
+/// 6, in bytes: proofs of origin and all that keeps the mesh together included.
+#[test]
+fn weakness_06_a_byte_costs_at_most_thirteen_tenths_of_a_byte_a_reader() {
+    let (_, _, cost) = everyone_speaks();
+    assert!(cost <= 1.3, "{cost} bytes for each byte that a reader heard");
+}
+
 /// 32 peers with up to 7 neighbors each say 200 bytes 20 times a second: first copies, second copies, and bytes on all links for
 /// each byte that a reader heard.
 fn everyone_speaks() -> (u64, u64, f64) {
