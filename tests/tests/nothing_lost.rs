@@ -206,6 +206,15 @@ fn to_one_over_three_links_and_more_while_relays_die() {
         }
     }
 }
+/// Seeds that failed once, with what was wrong.
+#[test]
+fn what_failed_once_is_tried_for_ever() {
+    // A live author was taken for gone for a moment; meanwhile the digest that showed its last message came, once, and was not kept.
+    Scene::new(3, 0.0, 20).to_all();
+    // One taken for gone for a moment was forgotten with its numbers: its repeated message was delivered a second time.
+    Scene { neighbors_max: 3, ..Scene::new(22, 0.3, 20) }.to_one();
+}
+
 /// How many links apart any two are.
 fn distances(sim: &Sim, peers: usize) -> Vec<Vec<usize>> {
     let links: Vec<Vec<usize>> = (0..peers)
