@@ -190,6 +190,15 @@ fn to_all_of_twenty_whatever_is_lost_while_relays_die() {
     }
 }
 
+/// Packets lost 6 to 40 in a row, on each direction of each link by itself.
+#[test]
+fn to_all_whatever_is_lost_in_bursts() {
+    for (seed, burst) in [(41, 6.0), (42, 20.0), (43, 40.0)] {
+        let scene = Scene::new(seed, 0.1, 20);
+        Scene { options: Options { burst, ..scene.options }, ..scene }.to_all();
+    }
+}
+
 #[test]
 fn to_all_of_forty_whatever_is_lost_while_relays_die() {
     for (seed, loss) in [(11, 0.0), (12, 0.1), (13, 0.3)] {
