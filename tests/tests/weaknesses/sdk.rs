@@ -110,7 +110,7 @@ async fn weakness_26_speaking_to_nobody_is_an_error_of_the_handle() {
 /// 27: back-pressure never reached the application. Here the sender is told to wait, at a bound, and what it was let send arrives.
 #[tokio::test(start_paused = true)]
 async fn weakness_27_a_sender_is_told_to_wait_on_real_links() {
-    let network = VirtualNetwork::new(27, LinkModel::default());
+    let network = VirtualNetwork::new(27, LAN);
     let meshes = gather(&network, 2, |builder| builder).await;
     let reader = meshes[1].id();
     network.unplug(door(&meshes[1]));
