@@ -104,6 +104,7 @@ impl Node {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
+            self.private.give_up(&peer);
             if let Some(slot) = self.flood.slot(&peer) {
                 self.broadcast.forget(slot);
                 self.flood.forget(&peer, now);
@@ -121,7 +122,8 @@ impl Node {
             self.tell_presence(now);
         }
         self.pass_on_presence(now);
-        for (peer, message) in self.private.due(now) {
+        let present = self.roster.present();
+        for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
             self.route(peer, &Frame::Message(message));
         }
         self.compare_holdings(now);

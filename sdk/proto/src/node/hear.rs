@@ -267,6 +267,7 @@ impl Node {
             News::Nothing => return,
             News::Restarted => {
                 self.forget_member(peer, now);
+                self.private.give_up(&peer);
                 self.event(Event::PeerLeft { peer, farewell: Farewell::Lost });
                 tracing::info!(target: "peerflock::roster", ?peer, ?former, "started anew");
                 self.member_joined(peer, &presence, now);
@@ -330,6 +331,7 @@ impl Node {
         tracing::info!(target: "peerflock::roster", ?peer, ?farewell, "gone");
         if farewell == Farewell::Left {
             self.book.remove_peer(&peer);
+            self.private.give_up(&peer);
         }
         self.forget_member(peer, now);
         self.event(Event::PeerLeft { peer, farewell });
@@ -342,7 +344,6 @@ impl Node {
         self.replicas.remove(&peer);
         self.acks.forget(&peer);
         self.neighborhood.near.forget(&peer);
-        self.private.forget(&peer);
         self.keyframes.asked.remove(&peer);
         let (world, mut around) = self.world(now);
         world.departed(peer, &mut around);
