@@ -89,7 +89,9 @@ impl Node {
             }
             Frame::Standing(entries) => {
                 for entry in entries {
-                    if self.hints.len() < 2 * self.config.limits.members && !self.roster.present().contains(&entry.origin) {
+                    let known = self.roster.get(&entry.origin).is_some_and(|member| member.presence.boot == entry.boot);
+                    let told = self.hints.get(&entry.origin).is_some_and(|(boot, _)| *boot == entry.boot);
+                    if !known && !told && self.hints.len() < 2 * self.config.limits.members {
                         self.hints.insert(entry.origin, (entry.boot, entry.upto));
                     }
                 }
@@ -291,9 +293,10 @@ impl Node {
     }
 
     fn member_joined(&mut self, peer: PeerId, presence: &Presence, now: Time) {
-        let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot).map_or(0, |(_, upto)| upto);
+        let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot);
+        let after = hint.map_or(presence.messages, |(_, upto)| upto);
         let slot = self.flood.enroll(peer, presence.boot, now);
-        self.broadcast.listen(slot, peer, presence.boot, presence.messages.max(hint));
+        self.broadcast.listen(slot, peer, presence.boot, after);
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
         self.event(Event::PeerJoined { peer, profile: presence.profile() });
         self.neighborhood.look(now);
