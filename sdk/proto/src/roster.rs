@@ -164,6 +164,11 @@ impl Roster {
         true
     }
 
+    /// Whether a peer is here, or gone without a word: it may only be out of our hearing.
+    pub(crate) fn may_be_here(&self, peer: &PeerId) -> bool {
+        self.present.contains(peer) || self.departed.get(peer).is_some_and(|departed| departed.farewell == Farewell::Lost)
+    }
+
     /// Whether a member joined so lately that others may still have to hear of it.
     pub(crate) fn is_newcomer(&self, peer: &PeerId, now: Time) -> bool {
         self.members.get(peer).is_some_and(|member| now.since(member.since) < NEWCOMER)
@@ -187,9 +192,10 @@ impl Roster {
         }
     }
 
-    /// Members that nobody heard for `silence`.
-    pub(crate) fn silent(&self, silence: Duration, now: Time) -> Vec<PeerId> {
-        self.members.iter().filter(|(_, member)| now.since(member.heard) >= silence).map(|(peer, _)| *peer).collect()
+    /// Members that nobody heard for longer than each is given.
+    pub(crate) fn silent(&self, patience: impl Fn(&PeerId) -> Duration, now: Time) -> Vec<PeerId> {
+        let is_silent = |(peer, member): &(&PeerId, &Present)| now.since(member.heard) >= patience(peer);
+        self.members.iter().filter(is_silent).map(|(peer, _)| *peer).collect()
     }
 
     /// We ourselves were not listening for `absence`: that is nobody else's silence.
@@ -226,8 +232,8 @@ mod tests {
         assert_eq!(learn(&mut roster, 1, 2, "ann", Time(0)).1, News::Changed { profile: false });
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(0)).1, News::Changed { profile: true });
         let silence = Duration::from_secs(1);
-        assert_eq!(roster.silent(silence, Time(999_999)), []);
-        assert_eq!(roster.silent(silence, Time(1_000_000)), [peer]);
+        assert_eq!(roster.silent(|_| silence, Time(999_999)), []);
+        assert_eq!(roster.silent(|_| silence, Time(1_000_000)), [peer]);
         assert!(roster.depart(&peer, Farewell::Lost, Time(1_000_000)));
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(1_000_001)).1, News::Nothing);
         assert!(roster.heard(&peer, Boot(1), Time(1_000_002)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
-use crate::id::LinkId;
+use crate::id::{LinkId, PeerId};
 use crate::state::acks::Acked;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
@@ -100,7 +100,11 @@ impl Node {
         self.pace.next_beat = now + BEAT;
         self.tend_neighbors(now);
         let (heartbeat, silence) = self.signs_of_life();
-        for peer in self.roster.silent(silence, now) {
+        let patience = |peer: &PeerId| {
+            let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
+            origin.map_or(silence, |origin| origin.silence(silence))
+        };
+        for peer in self.roster.silent(patience, now) {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
@@ -189,7 +193,7 @@ impl Node {
 
     /// Looks for shorter ways, and for new ones where an origin fell silent.
     fn look_for_ways(&mut self, now: Time) {
-        let silent = self.flood.silent(self.roster.present(), now);
+        let silent = self.flood.silent(|peer| self.roster.may_be_here(peer), now);
         self.graft(silent);
         if now >= self.pace.next_improvement {
             self.pace.next_improvement = now + IMPROVE_EVERY;
