@@ -294,7 +294,8 @@ fn those_who_meet_hear_each_other_from_then_on() {
             let heard = ledger.heard(listener, author);
             let from = heard.first().copied().unwrap_or_default();
             assert!(heard.iter().copied().eq(from..200), "node {listener} of {author}: {heard:?}");
-            let expected = if author / 8 == listener / 8 { 0..=0 } else { 98..=110 };
+            // They meet within two seconds, whatever is lost on the way.
+            let expected = if author / 8 == listener / 8 { 0..=0 } else { 98..=140 };
             assert!(expected.contains(&from), "node {listener} of {author} from {from} on");
         }
     }
