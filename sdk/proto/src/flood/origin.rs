@@ -12,7 +12,7 @@ const SILENCE: Duration = Duration::from_millis(250);
 const ASKED_IN_A_ROW: u8 = 3;
 const DOUBLINGS_MAX: u8 = 6;
 /// So many frames in a row do not get lost.
-const FRAMES_MISSING: u32 = 8;
+const FRAMES_MISSING: u32 = 6;
 /// Longest usual time between frames that is believed.
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// So many frames in a row that came first by another link than the parent make that link the parent.

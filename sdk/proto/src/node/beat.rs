@@ -21,6 +21,8 @@ const ASLEEP: Duration = Duration::from_millis(250);
 const IMPROVE_EVERY: Duration = Duration::from_millis(500);
 /// In a mesh of many members each is heard of more seldom, and missed later: the time between signs of life for each member.
 const HEARTBEAT_PER_MEMBER: Duration = Duration::from_millis(4);
+/// A tick that is lost is not sent again. Whoever has nothing to say says that, reliably, with every so manieth sign of life.
+const IDLE_TICKS: u32 = 4;
 /// So many signs of life may be missing.
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
@@ -37,6 +39,8 @@ pub(super) struct Pace {
     last_frame: Time,
     /// When we last said something to all: a sign of life, too.
     pub(super) last_said: Time,
+    /// Signs of life since the last one that is repaired.
+    idle: u32,
     next_improvement: Time,
     next_comparison: Time,
     /// Which part of the titles was compared last.
@@ -51,6 +55,7 @@ impl Pace {
             next_beat: now,
             last_frame: now,
             last_said: Time(0),
+            idle: 0,
             next_improvement: now,
             next_comparison: now,
             part: 0,
@@ -116,7 +121,11 @@ impl Node {
         }
         self.adopt_orphans(now);
         if now.since(self.pace.last_frame.max(self.pace.last_said)) >= heartbeat && self.overlay.neighbors().next().is_some() {
+            self.pace.idle = (self.pace.idle + 1) % IDLE_TICKS;
             self.send_tick(now);
+            if self.pace.idle == 0 {
+                self.tell_everyone(Body::Seal);
+            }
         }
         self.look_for_ways(now);
         self.seal();
