@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(first, WINDOW_BYTES / BYTES);
         assert_eq!(due(&mut private, 400_000), first);
         assert_eq!(private.receipted(&PEER, 10, Time(400_001)).len(), 10);
-        assert_eq!(private.receipted(&PEER, 100, Time(400_002)).len(), 100 - first - 10);
+        assert_eq!(private.receipted(&PEER, first as u64 + 10, Time(400_002)).len(), 100 - first - 10);
+        assert_eq!(private.receipted(&PEER, 100, Time(400_003)).len(), 0);
         assert_eq!(due(&mut private, 9_000_000), 0);
     }
 
