@@ -119,6 +119,16 @@ impl PeerMesh {
         self.handle.shared.act(|node, now| node.send(to, topic, payload, now))
     }
 
+    /// Says something to some members: each of them gets it as if it were for that one alone.
+    ///
+    /// # Errors
+    /// When one of them is not here ([`SendError::UnknownPeers`] names all who are not), has to catch up first, or it is too long.
+    /// Nothing was sent to anybody then.
+    pub fn send_to_some(&self, to: &[PeerId], topic: Topic, payload: impl Into<Bytes>) -> Result<(), SendError> {
+        let payload = payload.into();
+        self.handle.shared.act(|node, now| node.send_to_some(to, topic, payload, now))
+    }
+
     /// Tries all known addresses again now and asks all neighbors whether they are still there: after sleep, or another network.
     pub fn refresh(&self) {
         self.handle.shared.act(|node, now| node.handle(Input::Refresh, now));

@@ -447,14 +447,29 @@ impl Flood {
         requests
     }
 
-    /// Origins that fell silent for longer than is their way: their tree may be broken where we cannot see it.
-    pub(crate) fn silent(&mut self, present: &BTreeSet<PeerId>, now: Time) -> Vec<Request> {
-        let silent: Vec<(Slot, Option<PortId>)> = self
+    /// Origins that fell silent for longer than is their way: their tree may be broken where we cannot see it. What neighbors said of
+    /// their ways may be out of date, and two may wait for each other: so the best way is asked first, then all, then each in turn,
+    /// ever more seldom.
+    pub(crate) fn silent(&mut self, may_be_here: impl Fn(&PeerId) -> bool, now: Time) -> Vec<Request> {
+        let silent: Vec<(Slot, Option<PortId>, u8)> = self
             .origins()
-            .filter(|(slot, origin)| *slot != Slot::ME && origin.is_silent(now) && present.contains(&origin.peer))
-            .map(|(slot, origin)| (slot, origin.parent))
+            .filter(|(slot, origin)| *slot != Slot::ME && origin.is_silent(now) && may_be_here(&origin.peer))
+            .map(|(slot, origin)| (slot, origin.parent, origin.unanswered))
             .collect();
-        silent.into_iter().filter_map(|(slot, parent)| self.ask_another(slot, parent, now)).collect()
+        let mut requests = Vec::new();
+        for (slot, parent, unanswered) in silent {
+            let ports: Vec<PortId> = self.ports().filter(|(_, port)| !port.quiet).map(|(id, _)| id).collect();
+            let asked = match unanswered {
+                0 => self.best_way(slot, parent).map(|(best, _)| best).into_iter().collect(),
+                1 => ports,
+                more => ports.iter().cycle().skip(usize::from(more)).take(ports.len().min(1)).copied().collect(),
+            };
+            requests.extend(asked.into_iter().filter_map(|port| self.ask(slot, port, now)));
+            if let Some(origin) = self.origin_mut(slot) {
+                origin.unanswered = unanswered.saturating_add(1);
+            }
+        }
+        requests
     }
 }
 

@@ -2,18 +2,19 @@
 //!
 //! A message to all goes in a datagram if it fits one. A lost datagram is missed at the next on the link and sent again; where a relay
 //! dies with a message on it, the neighbors' digests show the gap, and it is pulled from whoever has it (see `flood`). Messages to one
-//! ride the links' streams, and are repeated until their receipt comes back.
+//! ride the links' streams, and are repeated until their receipt comes back. What is on its way to one is bounded, so that no stream
+//! fills with it; the rest waits, up to a limit that the sender is told of.
 
 mod broadcast;
 mod private;
 
 pub(crate) use broadcast::{Broadcast, Taken};
-pub(crate) use private::Private;
+pub(crate) use private::{Place, Private};
 
 use crate::id::PeerId;
 
 /// Why a message was not sent. Nothing was sent, nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No other member is here to hear it; wait for one to join.
     #[error("nobody else is here to hear it; wait until somebody joins")]
@@ -21,6 +22,9 @@ pub enum SendError {
     /// That peer is no member (any more).
     #[error("{0:?} is not in the mesh; look at the members")]
     UnknownPeer(PeerId),
+    /// Of the peers that a message was for, these are no members (any more).
+    #[error("{0:?} are not in the mesh; look at the members")]
+    UnknownPeers(Vec<PeerId>),
     /// The payload is too long; cut it.
     #[error("{len} bytes, where a message holds at most {max}; cut it into several")]
     TooLong {

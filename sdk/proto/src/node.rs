@@ -88,7 +88,7 @@ pub struct Node {
 
     broadcast: Broadcast,
     private: Private,
-    /// Where authors' messages stood when a neighbor first told us of them: those before are not ours to hear.
+    /// Where a neighbor that told us of authors said that we are to begin to listen: what was said before is not ours to hear.
     hints: BTreeMap<PeerId, (Boot, u64)>,
 
     pace: beat::Pace,
@@ -102,7 +102,8 @@ pub struct Node {
     sealed: Time,
     /// When we were last called: what leaves now, leaves then.
     now: Time,
-    joined: bool,
+    /// When we were no longer alone.
+    joined: Option<Time>,
     left: bool,
     counters: Counters,
     outputs: VecDeque<Output>,
@@ -148,7 +149,7 @@ impl Node {
             near_seq: 0,
             sealed: Time(0),
             now,
-            joined: false,
+            joined: None,
             left: false,
             counters: Counters::default(),
             outputs: VecDeque::new(),

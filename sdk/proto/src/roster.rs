@@ -20,6 +20,8 @@ use crate::wire::{Presence, Signed};
 
 /// How long a member that is gone is remembered, so that old news does not bring it back.
 const REMEMBER: Duration = Duration::from_secs(120);
+/// All have heard of a member that joined before that.
+pub(crate) const NEWCOMER: Duration = Duration::from_secs(10);
 /// Most members that are gone and remembered.
 const DEPARTED_MAX: usize = 4_096;
 
@@ -38,6 +40,8 @@ pub(crate) struct Roster {
 pub(crate) struct Present {
     pub(crate) presence: Presence,
     pub(crate) signed: Signed,
+    /// When it joined, as far as we know.
+    since: Time,
     pub(crate) heard: Time,
     /// The links over which this presence came or went: their other ends have it.
     pub(crate) shown: BTreeSet<LinkId>,
@@ -47,6 +51,7 @@ pub(crate) struct Present {
 struct Departed {
     presence: Presence,
     signed: Signed,
+    since: Time,
     farewell: Farewell,
     at: Time,
 }
@@ -137,13 +142,14 @@ impl Roster {
             None if self.departed.get(&peer).is_some_and(|gone| gone.presence.boot == presence.boot) => News::Returned,
             None => News::Joined,
         };
-        let heard = match news {
-            News::Changed { .. } => self.members.get(&peer).map_or(now, |known| known.heard),
-            _ => now,
+        let departed = self.departed.remove(&peer);
+        let (since, heard) = match (news, self.members.get(&peer), departed) {
+            (News::Changed { .. }, Some(known), _) => (known.since, known.heard),
+            (News::Returned, _, Some(departed)) => (departed.since, now),
+            _ => (now, now),
         };
-        self.departed.remove(&peer);
         self.enter(peer);
-        self.members.insert(peer, Present { presence, signed, heard, shown: BTreeSet::new() });
+        self.members.insert(peer, Present { presence, signed, since, heard, shown: BTreeSet::new() });
         news
     }
 
@@ -158,19 +164,29 @@ impl Roster {
         if self.departed.get(peer).is_none_or(|departed| departed.presence.boot != boot || departed.farewell == Farewell::Left) {
             return false;
         }
-        if let Some(Departed { presence, signed, .. }) = self.departed.remove(peer) {
+        if let Some(Departed { presence, signed, since, .. }) = self.departed.remove(peer) {
             self.enter(*peer);
-            self.members.insert(*peer, Present { presence, signed, heard: now, shown: BTreeSet::new() });
+            self.members.insert(*peer, Present { presence, signed, since, heard: now, shown: BTreeSet::new() });
         }
         true
     }
 
+    /// Whether a peer is here, or gone without a word: it may only be out of our hearing.
+    pub(crate) fn may_be_here(&self, peer: &PeerId) -> bool {
+        self.present.contains(peer) || self.departed.get(peer).is_some_and(|departed| departed.farewell == Farewell::Lost)
+    }
+
+    /// Whether a member joined so lately that others may still have to hear of it.
+    pub(crate) fn is_newcomer(&self, peer: &PeerId, now: Time) -> bool {
+        self.members.get(peer).is_some_and(|member| now.since(member.since) < NEWCOMER)
+    }
+
     /// A member is gone. False if it was not here.
     pub(crate) fn depart(&mut self, peer: &PeerId, farewell: Farewell, now: Time) -> bool {
-        let Some(Present { presence, signed, .. }) = self.members.remove(peer) else { return false };
+        let Some(Present { presence, signed, since, .. }) = self.members.remove(peer) else { return false };
         self.present.remove(peer);
         self.hash = roster_hash(self.present.iter());
-        self.departed.insert(*peer, Departed { presence, signed, farewell, at: now });
+        self.departed.insert(*peer, Departed { presence, signed, since, farewell, at: now });
         true
     }
 
@@ -180,9 +196,10 @@ impl Roster {
         }
     }
 
-    /// Members that nobody heard for `silence`.
-    pub(crate) fn silent(&self, silence: Duration, now: Time) -> Vec<PeerId> {
-        self.members.iter().filter(|(_, member)| now.since(member.heard) >= silence).map(|(peer, _)| *peer).collect()
+    /// Members that nobody heard for longer than each is given.
+    pub(crate) fn silent(&self, patience: impl Fn(&PeerId) -> Duration, now: Time) -> Vec<PeerId> {
+        let is_silent = |(peer, member): &(&PeerId, &Present)| now.since(member.heard) >= patience(peer);
+        self.members.iter().filter(is_silent).map(|(peer, _)| *peer).collect()
     }
 
     /// We ourselves were not listening for `absence`: that is nobody else's silence.
@@ -226,8 +243,8 @@ mod tests {
         assert_eq!(learn(&mut roster, 1, 2, "ann", Time(0)).1, News::Changed { profile: false });
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(0)).1, News::Changed { profile: true });
         let silence = Duration::from_secs(1);
-        assert_eq!(roster.silent(silence, Time(999_999)), []);
-        assert_eq!(roster.silent(silence, Time(1_000_000)), [peer]);
+        assert_eq!(roster.silent(|_| silence, Time(999_999)), []);
+        assert_eq!(roster.silent(|_| silence, Time(1_000_000)), [peer]);
         assert!(roster.depart(&peer, Farewell::Lost, Time(1_000_000)));
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(1_000_001)).1, News::Nothing);
         assert!(roster.heard(&peer, Boot(1), Time(1_000_002)));

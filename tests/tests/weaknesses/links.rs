@@ -98,6 +98,40 @@ fn weakness_24_a_silent_death_is_noticed_and_loss_is_not_taken_for_one() {
     assert!((1..12).all(|index| members(&sim, index) == 11), "all noticed");
 }
 
+/// 24, and what it cost: what was sent into a dead link was gone. Here a relay's silent death delays what others say by less than a
+/// second.
+#[test]
+fn weakness_24_a_relays_death_delays_no_message_for_a_second() {
+    remember_signatures();
+    for seed in 1..=3 {
+        let mut sim = Sim::mesh(Options { seed, loss: 0.05, ..Options::default() }, 20, &config(3), seconds(20));
+        sim.run(seconds(2));
+        let mut sent = std::collections::BTreeMap::new();
+        for round in 0..60 {
+            for author in 3..20 {
+                let text = format!("{round}");
+                super::send(&mut sim, author, Target::All, &text).unwrap();
+                sent.insert((sim.peer(author), text), sim.now());
+            }
+            if round == 20 {
+                (0..3).for_each(|index| sim.crash(index));
+            }
+            sim.run(millis(50));
+        }
+        sim.run(seconds(5));
+        for index in 3..20 {
+            let mut count = 0;
+            for (at, event) in sim.take_events(index) {
+                if let Some(sent) = super::message(event).and_then(|said| sent.get(&said)) {
+                    count += 1;
+                    assert!(at.since(*sent) < seconds(1), "seed {seed}: node {index} heard it after {:?}", at.since(*sent));
+                }
+            }
+            assert_eq!(count, 60 * 16, "seed {seed}: node {index}");
+        }
+    }
+}
+
 /// 25: whoever left said nothing. Here it says goodbye to all, and none has to find out by its silence.
 #[test]
 fn weakness_25_whoever_leaves_says_goodbye_to_all() {
@@ -122,6 +156,25 @@ fn weakness_25_whoever_leaves_says_goodbye_to_all() {
             "node {index}: {goodbyes:?}"
         );
     }
+}
+
+/// 30: a quiet mesh never chose its links, and a busy one not by latency. Here links get shorter than chance would have them, with
+/// nothing said.
+#[test]
+fn weakness_30_latency_counts_in_the_choice_of_neighbors() {
+    remember_signatures();
+    let options = Options { latency: (millis(5), millis(95)), ..Options::default() };
+    let mut sim = Sim::mesh(options, 30, &config(5), seconds(20));
+    sim.run(seconds(90));
+    let index_of = |sim: &Sim, peer| (0..30).find(|index| sim.peer(*index) == peer).expect("one of ours");
+    let mut links = Vec::new();
+    let mut pairs = Vec::new();
+    for one in 0..30 {
+        links.extend(sim.node(one).links().iter().map(|link| sim.latency(one, index_of(&sim, link.peer)).as_secs_f64()));
+        pairs.extend((0..one).map(|other| sim.latency(one, other).as_secs_f64()));
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    assert!(mean(&links) <= 0.75 * mean(&pairs), "{} s where chance gives {}", mean(&links), mean(&pairs));
 }
 
 /// 31: how many links, how long to wait and how much to keep were constants that nobody could set. Here they are settings, and kept.

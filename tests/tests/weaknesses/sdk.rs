@@ -107,6 +107,34 @@ async fn weakness_26_speaking_to_nobody_is_an_error_of_the_handle() {
     assert_eq!(meshes[0].send(Target::All, CHAT, "hello?"), Err(SendError::NobodyThere));
 }
 
+/// 27: back-pressure never reached the application. Here the sender is told to wait, at a bound, and what it was let send arrives.
+#[tokio::test(start_paused = true)]
+async fn weakness_27_a_sender_is_told_to_wait_on_real_links() {
+    let network = VirtualNetwork::new(27, LAN);
+    let meshes = gather(&network, 2, |builder| builder).await;
+    let reader = meshes[1].id();
+    network.unplug(door(&meshes[1]));
+    let mut taken = 0;
+    let refused = loop {
+        match meshes[0].send(Target::One(reader), CHAT, vec![7; LENGTH]) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken * LENGTH <= 4 << 20, "no bound");
+    };
+    assert_eq!(refused, SendError::Backlog(reader));
+    sleep(millis(300)).await;
+    network.plug(door(&meshes[1]));
+    let mut heard = 0;
+    let arrived = until(seconds(10), || {
+        heard += messages(&meshes[1]);
+        heard >= taken
+    })
+    .await;
+    assert!(arrived.is_some(), "{heard} of {taken}");
+    assert_eq!(meshes[0].send(Target::One(reader), CHAT, "go on"), Ok(()));
+}
+
 /// 27: receive queues had no bound. Here an application that never looks fills no memory, and is told what fell out.
 #[tokio::test(start_paused = true)]
 async fn weakness_27_an_application_that_never_looks_fills_no_memory() {

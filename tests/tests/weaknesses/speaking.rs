@@ -54,6 +54,32 @@ fn weakness_04_one_member_can_be_spoken_to() {
     }
 }
 
+/// 4: nor to some. Here one can, all of them hear all of it in order, nobody else does, and if one of them is not there, nobody is told.
+#[test]
+fn weakness_04_some_members_can_be_spoken_to() {
+    let mut sim = Sim::new(Options { loss: 0.1, ..Options::default() });
+    row(&mut sim, 6, &config(7));
+    let (from, stranger) = (sim.peer(0), PeerId([9; 32]));
+    let some = [sim.peer(2), sim.peer(5), sim.peer(4), sim.peer(2)];
+    let say = |sim: &mut Sim, to: &[PeerId], text: &str| {
+        let payload = bytes::Bytes::from(text.to_owned());
+        sim.with(0, |node, now| node.send_to_some(to, super::TOPIC, payload, now))
+    };
+    let mut said = Vec::new();
+    for text in 0..20 {
+        say(&mut sim, &some, &text.to_string()).unwrap();
+        said.push((from, text.to_string()));
+        sim.run(millis(20));
+        let nobody = say(&mut sim, &[some[0], stranger, some[1]], "not to you");
+        assert_eq!(nobody, Err(SendError::UnknownPeers(vec![stranger])));
+    }
+    sim.run(seconds(5));
+    for index in 1..6 {
+        let expected: &[_] = if [2, 4, 5].contains(&index) { &said } else { &[] };
+        assert_eq!(heard(&mut sim, index), expected, "node {index}");
+    }
+}
+
 /// 5: everyone received and passed on everything. Here only those on the way carry what is for one or for those near, and where all
 /// are linked to all, nobody passes anything on.
 #[test]
@@ -95,6 +121,13 @@ fn weakness_06_seven_neighbors_do_not_cost_seven_copies() {
     let (first, duplicate, _) = everyone_speaks();
     assert!(first >= 31 * 32 * 90, "{first} first copies");
     assert!((duplicate as f64) < 0.1 * first as f64, "{duplicate} second copies beside {first} first ones");
+}
+
+/// 6, in bytes: proofs of origin and all that keeps the mesh together included.
+#[test]
+fn weakness_06_a_byte_costs_at_most_thirteen_tenths_of_a_byte_a_reader() {
+    let (_, _, cost) = everyone_speaks();
+    assert!(cost <= 1.3, "{cost} bytes for each byte that a reader heard");
 }
 
 /// 32 peers with up to 7 neighbors each say 200 bytes 20 times a second: first copies, second copies, and bytes on all links for

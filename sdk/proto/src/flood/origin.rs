@@ -7,8 +7,13 @@ use super::{PortId, PortSet, Window};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
-/// An origin silent for so long, or for three times what is usual between its frames, may have lost its tree.
+/// An origin silent for so long, or for twice what is usual between its frames, may have lost its tree.
 const SILENCE: Duration = Duration::from_millis(250);
+/// So often such an origin is asked for before we take more time each time, and so often that time doubles.
+const ASKED_IN_A_ROW: u8 = 3;
+const DOUBLINGS_MAX: u8 = 6;
+/// So many frames in a row do not get lost.
+const FRAMES_MISSING: u32 = 6;
 /// Longest usual time between frames that is believed.
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// So many frames in a row that came first by another link than the parent make that link the parent.
@@ -59,6 +64,8 @@ pub(crate) struct Origin {
     interval: Duration,
     /// When we last asked a neighbor for it.
     pub(crate) asked: Time,
+    /// How often we asked for it since something of it came.
+    pub(crate) unanswered: u8,
     /// Messages that had to be pulled since one came by the tree.
     pub(crate) pulled: u8,
     /// The link by which the newest frame came.
@@ -84,6 +91,7 @@ impl Origin {
             heard: now,
             interval: Duration::ZERO,
             asked: now,
+            unanswered: 0,
             pulled: 0,
             newest: None,
             elsewhere: 0,
@@ -110,6 +118,7 @@ impl Origin {
         let since = now.since(self.heard).min(INTERVAL_MAX);
         self.interval = if since > self.interval { (self.interval + since) / 2 } else { (self.interval * 7 + since) / 8 };
         self.heard = now;
+        self.unanswered = 0;
         if repair {
             return;
         }
@@ -154,8 +163,15 @@ impl Origin {
         self.newest.filter(|newest| *newest != from)
     }
 
+    /// How long it may say nothing before it counts as gone, where `silence` is what anyone may: longer if much of it gets lost on its
+    /// way, as what only says that it lives is not repaired.
+    pub(crate) fn silence(&self, silence: Duration) -> Duration {
+        silence.max((self.interval * FRAMES_MISSING).min(silence * 2))
+    }
+
     pub(super) fn is_silent(&self, now: Time) -> bool {
-        let patience = SILENCE.max(self.interval * 3);
-        now.since(self.heard) >= patience && now.since(self.asked) >= patience
+        let patience = SILENCE.max(self.interval * 2);
+        let again = SILENCE.max(self.interval) * (1 << self.unanswered.saturating_sub(ASKED_IN_A_ROW).min(DOUBLINGS_MAX));
+        now.since(self.heard) >= patience && now.since(self.asked) >= again
     }
 }

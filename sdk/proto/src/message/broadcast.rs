@@ -220,10 +220,21 @@ impl Broadcast {
         }
     }
 
-    /// Up to where each lane goes, with its author.
-    pub(crate) fn standings(&self) -> Vec<Standing> {
-        let lanes = self.lanes.iter().flatten();
-        lanes.map(|lane| Standing { origin: lane.author, boot: lane.boot, upto: lane.delivered }).collect()
+    /// Where one who hears of the authors from us is to begin to listen: where they are now, or, as we did, where a newcomer began.
+    pub(crate) fn standings(&self, is_newcomer: impl Fn(&PeerId) -> bool) -> Vec<Standing> {
+        self.lanes.iter().flatten().map(|lane| lane.standing(is_newcomer(&lane.author))).collect()
+    }
+
+    /// The same of one.
+    pub(crate) fn standing(&self, slot: Slot, is_newcomer: bool) -> Option<Standing> {
+        self.lane(slot).map(|lane| lane.standing(is_newcomer))
+    }
+
+    /// We join a mesh: whoever is in it hears what we say from here on.
+    pub(crate) fn begin(&mut self) {
+        if let Some(lane) = self.lanes.get_mut(Slot::ME.index()).and_then(Option::as_mut) {
+            lane.began = lane.delivered;
+        }
     }
 
     /// The first missing message of an author whom others have up to `theirs`, and which of those after it are missing, too.
@@ -280,6 +291,11 @@ impl Lane {
             doubted: BTreeMap::new(),
             near: Window::new(),
         }
+    }
+
+    fn standing(&self, is_newcomer: bool) -> Standing {
+        let upto = if is_newcomer { self.began } else { self.delivered };
+        Standing { origin: self.author, boot: self.boot, upto }
     }
 
     /// Checks the seals over what is all here; false if one does not hold.

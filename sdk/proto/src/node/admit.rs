@@ -8,6 +8,7 @@ use crate::admission::handshake::Ends;
 use crate::admission::{Accepter, Confirmed, Dialer};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
+use crate::roster::NEWCOMER;
 use crate::time::Time;
 use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
 
@@ -230,15 +231,20 @@ impl Node {
         self.outputs.push_back(Output::Admitted { link });
         let links = self.overlay.neighbors().count() as u64;
         self.counters.links_max = self.counters.links_max.max(links);
-        if !self.joined {
-            self.joined = true;
+        if self.joined.is_none() {
+            self.joined = Some(now);
+            self.broadcast.begin();
             self.event(Event::Joined);
         }
 
         let stranger = !self.roster.present().contains(&peer);
         self.open_port(link, peer, boot, stranger, now);
         // Where messages stand comes first: what follows makes the authors known.
-        let standings = self.broadcast.standings();
+        // A member hears of newcomers what all others hear of them, ourselves included; a stranger comes to what is said from now on.
+        let we_are_new = self.joined.is_some_and(|joined| now.since(joined) < NEWCOMER);
+        let is_newcomer =
+            |author: &PeerId| !stranger && if *author == self.me { we_are_new } else { self.roster.is_newcomer(author, now) };
+        let standings = self.broadcast.standings(is_newcomer);
         self.say_to(link, &Frame::Standing(standings));
         self.presence_changed(now);
         if stranger {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
-use crate::id::LinkId;
+use crate::id::{LinkId, PeerId};
 use crate::state::acks::Acked;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
@@ -21,6 +21,8 @@ const ASLEEP: Duration = Duration::from_millis(250);
 const IMPROVE_EVERY: Duration = Duration::from_millis(500);
 /// In a mesh of many members each is heard of more seldom, and missed later: the time between signs of life for each member.
 const HEARTBEAT_PER_MEMBER: Duration = Duration::from_millis(4);
+/// A tick that is lost is not sent again. Whoever has nothing to say says that, reliably, with every so manieth sign of life.
+const IDLE_TICKS: u32 = 4;
 /// So many signs of life may be missing.
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
@@ -37,6 +39,8 @@ pub(super) struct Pace {
     last_frame: Time,
     /// When we last said something to all: a sign of life, too.
     pub(super) last_said: Time,
+    /// Signs of life since the last one that is repaired.
+    idle: u32,
     next_improvement: Time,
     next_comparison: Time,
     /// Which part of the titles was compared last.
@@ -51,6 +55,7 @@ impl Pace {
             next_beat: now,
             last_frame: now,
             last_said: Time(0),
+            idle: 0,
             next_improvement: now,
             next_comparison: now,
             part: 0,
@@ -100,10 +105,15 @@ impl Node {
         self.pace.next_beat = now + BEAT;
         self.tend_neighbors(now);
         let (heartbeat, silence) = self.signs_of_life();
-        for peer in self.roster.silent(silence, now) {
+        let patience = |peer: &PeerId| {
+            let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
+            origin.map_or(silence, |origin| origin.silence(silence))
+        };
+        for peer in self.roster.silent(patience, now) {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
+            self.private.give_up(&peer);
             if let Some(slot) = self.flood.slot(&peer) {
                 self.broadcast.forget(slot);
                 self.flood.forget(&peer, now);
@@ -111,7 +121,11 @@ impl Node {
         }
         self.adopt_orphans(now);
         if now.since(self.pace.last_frame.max(self.pace.last_said)) >= heartbeat && self.overlay.neighbors().next().is_some() {
+            self.pace.idle = (self.pace.idle + 1) % IDLE_TICKS;
             self.send_tick(now);
+            if self.pace.idle == 0 {
+                self.tell_everyone(Body::Seal);
+            }
         }
         self.look_for_ways(now);
         self.seal();
@@ -122,7 +136,8 @@ impl Node {
             self.tell_presence(now);
         }
         self.pass_on_presence(now);
-        for (peer, message) in self.private.due(now) {
+        let present = self.roster.present();
+        for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
             self.route(peer, &Frame::Message(message));
         }
         self.compare_holdings(now);
@@ -189,7 +204,7 @@ impl Node {
 
     /// Looks for shorter ways, and for new ones where an origin fell silent.
     fn look_for_ways(&mut self, now: Time) {
-        let silent = self.flood.silent(self.roster.present(), now);
+        let silent = self.flood.silent(|peer| self.roster.may_be_here(peer), now);
         self.graft(silent);
         if now >= self.pace.next_improvement {
             self.pace.next_improvement = now + IMPROVE_EVERY;

@@ -90,7 +90,9 @@ impl Node {
             }
             Frame::Standing(entries) => {
                 for entry in entries {
-                    if self.hints.len() < 2 * self.config.limits.members && !self.roster.present().contains(&entry.origin) {
+                    let known = self.roster.get(&entry.origin).is_some_and(|member| member.presence.boot == entry.boot);
+                    let told = self.hints.get(&entry.origin).is_some_and(|(boot, _)| *boot == entry.boot);
+                    if !known && !told && self.hints.len() < 2 * self.config.limits.members {
                         self.hints.insert(entry.origin, (entry.boot, entry.upto));
                     }
                 }
@@ -283,6 +285,7 @@ impl Node {
             News::Nothing => return,
             News::Restarted => {
                 self.forget_member(peer, now);
+                self.private.give_up(&peer);
                 self.event(Event::PeerLeft { peer, farewell: Farewell::Lost });
                 tracing::info!(target: "peerflock::roster", ?peer, ?former, "started anew");
                 self.member_joined(peer, &presence, now);
@@ -306,7 +309,8 @@ impl Node {
     }
 
     fn member_joined(&mut self, peer: PeerId, presence: &Presence, now: Time) {
-        let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot).map_or(0, |(_, upto)| upto);
+        let hint = self.hints.remove(&peer).filter(|(boot, _)| *boot == presence.boot);
+        let after = hint.map_or(presence.messages, |(_, upto)| upto);
         // What it said in a former life nobody can ask for any more.
         if self.flood.slot_of(&peer, presence.boot).is_none()
             && let Some(former) = self.flood.slot(&peer)
@@ -314,7 +318,7 @@ impl Node {
             self.broadcast.forget(former);
         }
         let slot = self.flood.enroll(peer, presence.boot, now);
-        self.broadcast.listen(slot, peer, presence.boot, presence.messages.max(hint));
+        self.broadcast.listen(slot, peer, presence.boot, after);
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
         self.event(Event::PeerJoined { peer, profile: presence.profile() });
         self.neighborhood.look(now);
@@ -352,6 +356,7 @@ impl Node {
         tracing::info!(target: "peerflock::roster", ?peer, ?farewell, "gone");
         if farewell == Farewell::Left {
             self.book.remove_peer(&peer);
+            self.private.give_up(&peer);
         }
         self.forget_member(peer, now);
         self.event(Event::PeerLeft { peer, farewell });
@@ -364,7 +369,6 @@ impl Node {
         self.replicas.remove(&peer);
         self.acks.forget(&peer);
         self.neighborhood.near.forget(&peer);
-        self.private.forget(&peer);
         self.keyframes.asked.remove(&peer);
         let (world, mut around) = self.world(now);
         world.departed(peer, &mut around);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Event, Farewell, Node, Topic};
 use crate::flood::{PortId, Slot};
 use crate::id::{LinkId, PeerId};
-use crate::message::Taken;
+use crate::message::{Place, Taken};
 use crate::state::snapshot::Record;
 use crate::time::Time;
 use crate::wire::{Body, Content, Frame, Lane, Message, Note, Receipt, Said, Signed, Speech, codec};
@@ -126,23 +126,23 @@ impl Node {
         }
         match note.lane {
             // Not ours to judge: its reader will check it.
-            Lane::One(to) if to != self.me => {
+            Lane::One { to, .. } if to != self.me => {
                 if message.hops < note.hop_limit {
                     self.route(to, &Frame::Message(Message { hops: message.hops + 1, ..message }));
                 }
             }
-            Lane::One(_) => self.hear_private(author, &note, message),
+            Lane::One { after, .. } => self.hear_private(author, &note, after, message),
             Lane::Near => self.hear_near(link, author, &note, message),
         }
     }
 
-    fn hear_private(&mut self, author: PeerId, note: &Note, message: Message) {
+    fn hear_private(&mut self, author: PeerId, note: &Note, after: u64, message: Message) {
         if !self.is_genuine(author, note, &message)
             || self.roster.get(&author).is_none_or(|member| member.presence.boot != note.boot)
         {
             return;
         }
-        let (ready, upto) = self.private.take(author, note.boot, note.seq, message);
+        let (ready, upto) = self.private.take(author, note.boot, Place { seq: note.seq, after }, message);
         self.counters.messages_first += ready.len() as u64;
         let receipt = Receipt { to: author, boot: note.boot, upto };
         if let Some(signed) = Signed::new(&self.identity, &self.mesh, "receipt", &receipt) {
@@ -199,7 +199,9 @@ impl Node {
             return self.route(receipt.to, &Frame::Receipt(signed));
         }
         if receipt.boot == self.boot && signed.open::<Receipt>(&self.mesh, "receipt").is_some() {
-            self.private.receipted(&reader, receipt.upto);
+            for message in self.private.receipted(&reader, receipt.upto, self.now) {
+                self.route(reader, &Frame::Message(message));
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Node;
 use crate::flood::PortSet;
 use crate::id::{LinkId, PeerId};
@@ -58,10 +60,21 @@ impl Node {
             return;
         }
         let Some(bytes) = Frame::Presence(member.signed.clone()).encode() else { return };
+        // Of an old member, all that are told of a change know already where it stands.
+        let standing = if self.roster.is_newcomer(&peer, self.now) { self.standing(&peer) } else { None };
         for link in unaware {
             self.roster.shown(&peer, link);
+            if let Some(standing) = &standing {
+                self.send_frame(link, standing.clone());
+            }
             self.send_frame(link, bytes.clone());
         }
+    }
+
+    /// Tells one who has not heard of a member where to begin to listen to it.
+    fn standing(&self, peer: &PeerId) -> Option<Bytes> {
+        let standing = self.broadcast.standing(self.flood.slot(peer)?, self.roster.is_newcomer(peer, self.now))?;
+        Frame::Standing(vec![standing]).encode()
     }
 
     /// The members that we know, for a neighbor to compare with its own.
@@ -82,17 +95,23 @@ impl Node {
         {
             self.say_to(link, &Frame::Presence(presence));
         }
-        let mut better = Vec::new();
+        let (mut better, mut unknown) = (Vec::new(), Vec::new());
         let mut same = Vec::new();
         for (peer, member) in self.roster.members() {
             let Presence { boot, seq, .. } = member.presence;
             let ours = Known::new(peer, boot, seq);
             let theirs = known.binary_search_by_key(&ours.peer, |known| known.peer).ok().and_then(|index| known.get(index));
+            if theirs.is_none_or(|theirs| theirs.boot != boot) {
+                unknown.push(*peer);
+            }
             match theirs {
                 Some(theirs) if theirs.boot == boot && theirs.seq > seq => {}
                 Some(theirs) if *theirs == ours => same.push(*peer),
                 _ => better.push((*peer, member.signed.clone())),
             }
+        }
+        for standing in unknown.iter().filter_map(|peer| self.standing(peer)).collect::<Vec<_>>() {
+            self.send_frame(link, standing);
         }
         for (peer, signed) in better {
             self.roster.shown(&peer, link);

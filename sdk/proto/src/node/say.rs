@@ -1,5 +1,6 @@
 //! What we say: messages, presence, goodbye.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use super::{CloseReason, Event, Node, Output, Target, Topic};
 use crate::flood::{Kept, PortId, PortSet, Slot};
 use crate::id::{LinkId, PeerId};
-use crate::message::SendError;
+use crate::message::{Place, SendError};
 use crate::time::Time;
 use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAID_BYTES_MAX, Said, Signed, Speech, codec};
 
@@ -19,13 +20,7 @@ const SEAL_WAIT: Duration = Duration::from_millis(240);
 impl Node {
     /// Sends a message. Everyone who stays in the mesh gets one to all, once, in our order; so does the one whom it is for.
     pub fn send(&mut self, to: Target, topic: Topic, payload: Bytes, now: Time) -> Result<(), SendError> {
-        if self.left {
-            return Err(SendError::Closed);
-        }
-        let (len, max) = (payload.len(), self.config.limits.message_bytes);
-        if len > max {
-            return Err(SendError::TooLong { len, max });
-        }
+        self.check(&payload)?;
         let alone = self.roster.present().len() < 2;
         let echo = Event::Message { from: self.me, topic, private: false, payload: payload.clone() };
         self.now = now;
@@ -51,14 +46,57 @@ impl Node {
             Target::One(peer) if peer == self.me => self.event(echo),
             Target::One(peer) if !self.roster.present().contains(&peer) => return Err(SendError::UnknownPeer(peer)),
             Target::One(peer) => {
-                let seq = self.private.next_seq(&peer).ok_or(SendError::Backlog(peer))?;
-                if let Some(message) = self.author_message(Lane::One(peer), seq, self.config.hop_limit, &body(payload)) {
-                    self.private.sent(peer, seq, message.clone(), now);
-                    self.route(peer, &Frame::Message(message));
-                }
+                let place = self.private.place(&peer).ok_or(SendError::Backlog(peer))?;
+                self.say_to_one(peer, place, &body(payload));
             }
         }
         Ok(())
+    }
+
+    /// Sends a message to some members: each of them gets it as if it were for that one alone. To ourselves it comes back at once.
+    ///
+    /// # Errors
+    /// Nothing was sent to anybody then: [`SendError::UnknownPeers`] names all who are no members, [`SendError::Backlog`] the first
+    /// one that has to catch up.
+    pub fn send_to_some(&mut self, to: &[PeerId], topic: Topic, payload: Bytes, now: Time) -> Result<(), SendError> {
+        self.check(&payload)?;
+        let to: BTreeSet<PeerId> = to.iter().copied().collect();
+        let unknown: Vec<PeerId> = to.difference(self.roster.present()).copied().collect();
+        if !unknown.is_empty() {
+            return Err(SendError::UnknownPeers(unknown));
+        }
+        self.now = now;
+        let mut places = Vec::new();
+        for peer in to.iter().filter(|peer| **peer != self.me) {
+            places.push((*peer, self.private.place(peer).ok_or(SendError::Backlog(*peer))?));
+        }
+        let body = Body::App { topic: topic.0, payload: payload.clone() };
+        for (peer, place) in places {
+            self.say_to_one(peer, place, &body);
+        }
+        if to.contains(&self.me) {
+            self.event(Event::Message { from: self.me, topic, private: false, payload });
+        }
+        Ok(())
+    }
+
+    /// What can be wrong with a message whoever it is for.
+    fn check(&self, payload: &Bytes) -> Result<(), SendError> {
+        let (len, max) = (payload.len(), self.config.limits.message_bytes);
+        match self.left {
+            true => Err(SendError::Closed),
+            false if len > max => Err(SendError::TooLong { len, max }),
+            false => Ok(()),
+        }
+    }
+
+    fn say_to_one(&mut self, peer: PeerId, place: Place, body: &Body) {
+        let lane = Lane::One { to: peer, after: place.after };
+        if let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, body)
+            && let Some(message) = self.private.sent(peer, place.seq, message, self.now)
+        {
+            self.route(peer, &Frame::Message(message));
+        }
     }
 
     /// Says something that concerns the mesh to all members.

@@ -206,8 +206,8 @@ pub(crate) struct Note {
 pub(crate) enum Lane {
     /// For members within the hop limit: once, in whatever order.
     Near,
-    /// For one member: repeated until it says that it has it, in order.
-    One(PeerId),
+    /// For one member: repeated until it says that it has it, in order. Nothing of this lane up to `after` is owed any more.
+    One { to: PeerId, after: u64 },
 }
 
 /// What a message says.
