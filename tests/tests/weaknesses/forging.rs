@@ -101,7 +101,11 @@ fn weakness_21_whoever_passes_on_a_forgery_keeps_its_links() {
         assert_eq!(honest.map(|(one, other)| wires.link(one, other)), before, "private: {private}");
         let forgeries: u64 = (1..4).map(|index| wires.node(index).counters().forgeries).sum();
         assert!(forgeries > 0, "nobody noticed");
-        assert_eq!(wires.heard(3), said, "and what was meant arrives, private: {private}");
+        // What no seal covers yet is its neighbor's word: a lie is heard until the seal comes, and then what was meant.
+        let heard = wires.heard(3);
+        let mut rest = heard.iter();
+        assert!(said.iter().all(|said| rest.any(|heard| heard == said)), "what was meant arrives, private: {private}: {heard:?}");
+        assert!(!private || heard == said, "to one no lie is heard: {heard:?}");
     }
 }
 

@@ -97,12 +97,7 @@ impl Node {
                     }
                 }
             }
-            Frame::Gone(gone) => {
-                if let Some(slot) = self.flood.slot_of(&gone.origin, gone.boot) {
-                    let ready = self.broadcast.skip(slot, gone.upto);
-                    self.deliver_said(gone.origin, ready, now);
-                }
-            }
+            Frame::Gone(gone) => self.hear_gone(link, &gone, now),
             Frame::Aliases(aliases) => self.hear_aliases(link, aliases),
             Frame::AliasesKnown(numbers) => self.hear_aliases_known(link, &numbers),
             Frame::Prune(origins) => origins.iter().for_each(|origin| self.flood.pruned(link, origin)),

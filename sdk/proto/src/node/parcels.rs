@@ -288,6 +288,7 @@ impl Node {
                 self.repairs.mended(slot);
             };
         }
+        let all = all.without(self.repairs.cannot_help(slot));
         let mut asked = self.repairs.asked(slot);
         if all.without(asked).is_empty() {
             asked = PortSet::default();
@@ -299,7 +300,7 @@ impl Node {
             .filter(|(id, _)| left.contains(*id))
             .min_by_key(|(id, port)| (port.quiet, port.rtt, *id))
             .map(|(id, port)| (id, port.theirs(slot), port.rtt));
-        let Some((port, theirs, rtt)) = nearest else { return };
+        let Some((port, theirs, rtt)) = nearest else { return self.repairs.start_over(slot, now + NOBODY_HAS_IT) };
         let Some((base, mask)) = self.broadcast.missing(slot, theirs) else { return self.repairs.mended(slot) };
         self.counters.messages_pulled += u64::from(mask.count_ones());
         let only = [port].into_iter().collect();
@@ -313,6 +314,22 @@ impl Node {
             origin.pulled = 0;
             let request = self.flood.ask(slot, port, now);
             self.graft(request);
+        }
+    }
+
+    /// A neighbor does not keep any more what we pulled.
+    pub(super) fn hear_gone(&mut self, link: LinkId, gone: &Standing, now: Time) {
+        let (Some(port), Some(slot)) = (self.flood.port_of(link), self.flood.slot_of(&gone.origin, gone.boot)) else { return };
+        let Some(ours) = self.broadcast.delivered(slot) else { return };
+        let ahead = self.flood.ports().filter(|(_, port)| port.theirs(slot) > ours && !port.quiet);
+        let (ahead, most) = ahead.fold((PortSet::default(), ours), |(mut ahead, most), (id, port)| {
+            ahead.insert(id);
+            (ahead, most.max(port.theirs(slot)))
+        });
+        if let Some(upto) = self.repairs.gone(slot, port, gone.upto, ahead, now) {
+            let ready = self.broadcast.skip(slot, upto.min(most));
+            self.repairs.mended(slot);
+            self.deliver_said(gone.origin, ready, now);
         }
     }
 
