@@ -57,7 +57,7 @@ pub struct Speaker {
 }
 
 /// Why a line was not sent. Nothing was said; the text is still the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SayError {
     /// Nothing visible is in it.
     #[error("there is nothing to say yet; type something first")]
