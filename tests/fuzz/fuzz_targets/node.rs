@@ -210,6 +210,7 @@ impl Scene {
         while let Some(output) = self.nodes[who].poll_output() {
             match output {
                 Output::Dial { link, address: to, .. } => self.dial(who, link, to),
+                Output::Probe { address } => self.enqueue(who, Input::Probed { address, rtt: Duration::from_millis(1) }),
                 Output::Frame { link, bytes } => self.pass_on(who, link, |link| Input::Frame { link, bytes }),
                 Output::Datagram { link, bytes } => self.pass_on(who, link, |link| Input::Datagram { link, bytes }),
                 Output::Close { link, reason } => {
