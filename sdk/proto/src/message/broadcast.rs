@@ -267,7 +267,7 @@ impl Broadcast {
 
     /// What one author's messages may take, in bytes: in a large mesh less.
     fn cache_bytes(&self) -> usize {
-        (self.cache_bytes_max * FULL_CACHES / self.lanes.len().max(FULL_CACHES)).max(1)
+        (self.cache_bytes_max.saturating_mul(FULL_CACHES) / self.lanes.len().max(FULL_CACHES)).max(1)
     }
 
     fn lane(&self, slot: Slot) -> Option<&Lane> {
