@@ -147,6 +147,7 @@ pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
 pub use ownership::{Adoptable, MeshEntity, Mine, Owner, OwnershipCommandsExt, Replicated};
 /// The SDK below: the mesh itself, without Bevy.
 pub use peerflock;
+pub use peerflock::Group;
 pub use plugin::{MeshCommandsExt, MeshHandle, PeerflockPlugin, PeerflockSystems};
 pub use presence::{MeshEvent, PeerEvent, Peers};
 pub use replicate::{COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, SCALE_STEP, TRANSLATION_STEP};

@@ -21,7 +21,7 @@ mod parent;
 mod plain;
 mod refs;
 
-pub(crate) use fields::{Fields, Smooth};
+pub(crate) use fields::{Integers, Smooth};
 pub use fields::{Quantized, SCALE_STEP, TRANSLATION_STEP};
 pub(crate) use parent::Parent;
 pub use plain::Overwrite;
@@ -78,7 +78,7 @@ impl ReplicateAppExt for App {
         T: Quantized,
         T::Mutability: Overwrite<T>,
     {
-        register::<Fields<T>>(self);
+        register::<Integers<T>>(self);
         self
     }
 }

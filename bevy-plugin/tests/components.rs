@@ -1,6 +1,7 @@
 //! Components follow their owner: changed, added, removed; and what others do to them does not last.
 
 use bevy_ecs::prelude::*;
+use bevy_peerflock::Group;
 use bevy_peerflock::prelude::*;
 use bevy_peerflock::test_app::TestMesh;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ struct Title(String);
 struct Speed(i32, i32);
 
 impl Quantized for Speed {
-    const FIELDS: usize = 2;
+    const GROUPS: &'static [Group] = &[Group::Motion(2)];
 
     fn quantize(&self, fields: &mut [i32]) {
         fields.copy_from_slice(&[self.0, self.1]);

@@ -2,7 +2,7 @@
 
 use bevy::math::{Rect, Vec2};
 use bevy::prelude::*;
-use bevy_peerflock::Quantized;
+use bevy_peerflock::{Group, Quantized};
 use serde::{Deserialize, Serialize};
 
 /// The part of the world that every window shows, in world units around the origin.
@@ -39,7 +39,7 @@ pub(crate) struct Leader {
 pub(crate) struct Pulse(pub(crate) u32);
 
 impl Quantized for Pulse {
-    const FIELDS: usize = 1;
+    const GROUPS: &'static [Group] = &[Group::Motion(1)];
 
     fn quantize(&self, fields: &mut [i32]) {
         fields[0] = self.0.cast_signed();

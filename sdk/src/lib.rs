@@ -43,11 +43,11 @@
 //! A world is made of entities with components. Each entity has one owner, and only its owner changes it:
 //!
 //! ```no_run
-//! use peerflock::{Change, Kind, Orphan, PeerMesh, Shape, Value};
+//! use peerflock::{Change, Group, Kind, Orphan, PeerMesh, Shape, Value};
 //!
 //! # async fn play() -> Result<(), peerflock::StartError> {
 //! let mut builder = PeerMesh::named("dusk").loopback_only();
-//! let position = builder.registry_mut().register(Kind { name: "position".into(), shape: Shape::Fields(2) });
+//! let position = builder.registry_mut().register(Kind { name: "position".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
 //! let mesh = builder.start().await?;
 //!
 //! let bird = mesh.spawn();
@@ -104,10 +104,10 @@ pub use bytes::Bytes;
 pub use conditioner::{Conditioner, ParseConditionerError};
 pub use metrics::{LinkMetrics, Metrics, Pressure};
 pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
-pub use peerflock_proto::state::{FIELDS_MAX, REFS_MAX};
+pub use peerflock_proto::state::{FIELDS_MAX, GROUP_MAX, REFS_MAX};
 pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
-    Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Identity, Kind, KindId, Limits, LinkId, Member, MeshId,
+    Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId, Member, MeshId,
     MeshTime, NeighborLimits, Orphan, PeerId, Profile, Registry, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,
     quantize,
 };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time, Topic,
+    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time, Topic,
     Value, WorldEvent,
 };
 use rand_chacha::ChaCha8Rng;
@@ -98,7 +98,7 @@ impl Chaos {
         remember_signatures();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut registry = Registry::default();
-        registry.register(Kind { name: "place".into(), shape: Shape::Fields(3) });
+        registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(3)]) });
         registry.register(Kind { name: "note".into(), shape: Shape::Bytes });
         let max = 3 + (rng.next_u32() % 5) as usize;
         let config = Config { registry, neighbors: NeighborLimits::with_max(max), ..Config::default() };

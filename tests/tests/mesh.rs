@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Change, CloseReason, Config, EntityId, Event, Farewell, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError,
+    Change, CloseReason, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError,
     Shape, Target, Topic, Value, WorldEvent,
 };
 
@@ -15,7 +15,7 @@ const TOPIC: Topic = Topic(Topic::RESERVED);
 
 fn config() -> Config {
     let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(2) });
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     registry.register(Kind { name: "note".into(), shape: Shape::Bytes });
     Config { registry, ..Config::default() }
 }

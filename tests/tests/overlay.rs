@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Candidate, Change, Config, EntityId, Event, Farewell, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value,
+    Candidate, Change, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value,
 };
 
 fn seconds(seconds: u64) -> Duration {
@@ -135,7 +135,7 @@ fn islands_that_are_content_meet_by_one_address() {
     remember_signatures();
     const EACH: usize = 20;
     let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(2) });
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     let config = Config { registry, ..Config::default() };
     let mut sim = Sim::new(Options::default());
     for index in 0..2 * EACH {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peerflock::test_utils::{NetworkStats, VirtualNetwork};
 use peerflock::{
-    Change, CloseReason, Conditioner, EntityId, Event, Farewell, Identity, Kind, KindId, Orphan, PeerId, PeerMesh,
+    Change, CloseReason, Conditioner, EntityId, Event, Farewell, Group, Identity, Kind, KindId, Orphan, PeerId, PeerMesh,
     PeerMeshBuilder, Profile, Registry, Shape, StartError, Target, Topic, Value, WorldEvent,
 };
 use tokio::task::JoinSet;
@@ -29,7 +29,7 @@ const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 
 fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
     let mut registry = Registry::default();
-    registry.register(Kind { name: "position".into(), shape: Shape::Fields(2) });
+    registry.register(Kind { name: "position".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     registry.register(Kind { name: "name".into(), shape: Shape::Bytes });
     PeerMesh::named("virtual")
         .secret([42; 32])

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use peerflock::quantize::{quaternion, scalar, unquaternion, unscalar};
-use peerflock::{FIELDS_MAX, Shape, Value};
+use peerflock::{Fields, Group, Shape, Value};
 
 use super::{Arrived, Codec, EncodeError, NameOf, Overwrite};
 use crate::engine::{Component, EntityWorldMut, Transform};
@@ -14,10 +14,10 @@ use crate::interpolate::{NoInterpolation, Samples};
 /// Register it with [`replicate_quantized`](crate::ReplicateAppExt::replicate_quantized). Quantizing must not creep:
 /// `quantize(restore(fields))` gives `fields` again.
 pub trait Quantized: Component {
-    /// How many integers it takes, at most [`FIELDS_MAX`].
-    const FIELDS: usize;
+    /// Its integers, group by group, at most [`FIELDS_MAX`](peerflock::FIELDS_MAX) in all: what kind of numbers they are tells the coder what to expect of them.
+    const GROUPS: &'static [Group];
 
-    /// Writes the integers; `fields` has [`FIELDS`](Self::FIELDS) places. Whatever the numbers are, NaN included, this must
+    /// Writes the integers; `fields` has a place for each. Whatever the numbers are, NaN included, this must
     /// not panic; [`peerflock::quantize`] does not.
     fn quantize(&self, fields: &mut [i32]);
 
@@ -35,7 +35,7 @@ pub const SCALE_STEP: f32 = 1.0 / 1024.0;
 /// Translation in steps of [`TRANSLATION_STEP`], rotation as its smallest three at 0.1 degree, scale in steps of
 /// [`SCALE_STEP`]. What is no number arrives as 0, what is no rotation as none.
 impl Quantized for Transform {
-    const FIELDS: usize = 10;
+    const GROUPS: &'static [Group] = &[Group::Motion(3), Group::Rotation, Group::Motion(3)];
 
     fn quantize(&self, fields: &mut [i32]) {
         let translation = self.translation.to_array().map(|value| scalar(value, TRANSLATION_STEP));
@@ -57,22 +57,20 @@ impl Quantized for Transform {
 }
 
 /// A quantized component, shown as it arrives.
-pub(crate) struct Fields<T>(PhantomData<fn() -> T>);
+pub(crate) struct Integers<T>(PhantomData<fn() -> T>);
 
-impl<T> Codec for Fields<T>
+impl<T> Codec for Integers<T>
 where
     T: Quantized,
     T::Mutability: Overwrite<T>,
 {
     type Component = T;
-    const SHAPE: Shape = Shape::Fields(T::FIELDS);
+    const SHAPE: Shape = Shape::Fields(T::GROUPS);
 
     fn encode(component: &T, _name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError> {
-        const { assert!(T::FIELDS <= FIELDS_MAX, "a quantized component has too many fields") };
-        let mut fields = [0; FIELDS_MAX];
-        let fields = &mut fields[..T::FIELDS];
-        component.quantize(fields);
-        Ok(Some(Value::fields(&*fields)))
+        let mut fields = Fields::from_elem(0, Self::SHAPE.fields());
+        component.quantize(&mut fields);
+        Ok(Some(Value::Fields(fields)))
     }
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
@@ -87,11 +85,11 @@ pub(crate) struct Smooth;
 
 impl Codec for Smooth {
     type Component = Transform;
-    const SHAPE: Shape = <Fields<Transform> as Codec>::SHAPE;
+    const SHAPE: Shape = <Integers<Transform> as Codec>::SHAPE;
     const SMOOTH: bool = true;
 
     fn encode(component: &Transform, name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError> {
-        Fields::<Transform>::encode(component, name_of)
+        Integers::<Transform>::encode(component, name_of)
     }
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
@@ -101,7 +99,7 @@ impl Codec for Smooth {
         else {
             // At once: the first value, a game that wants it so, or an entity that became ours.
             entity.remove::<Samples>();
-            return Fields::<Transform>::apply(entity, arrived);
+            return Integers::<Transform>::apply(entity, arrived);
         };
         let sample = Transform::restore(fields);
         if let Some(mut samples) = entity.get_mut::<Samples>() {
@@ -121,10 +119,10 @@ mod tests {
     use super::*;
 
     fn round_trip(transform: &Transform) -> Transform {
-        let mut fields = [0; Transform::FIELDS];
+        let mut fields = [0; 10];
         transform.quantize(&mut fields);
         let back = Transform::restore(&fields);
-        let mut again = [0; Transform::FIELDS];
+        let mut again = [0; 10];
         back.quantize(&mut again);
         assert_eq!(fields, again, "quantizing creeps");
         back

@@ -68,5 +68,5 @@ pub use node::{
     Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output, Target, Topic,
     WorldEvent,
 };
-pub use state::{Change, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
+pub use state::{Change, Fields, Group, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
 pub use time::{MeshTime, Time};

@@ -133,7 +133,7 @@ impl Node {
             repairs: Repairs::default(),
             roster: Roster::new(me),
             clock: Clock::opened(now),
-            author: Author::default(),
+            author: Author::new(&config.registry),
             replicas: BTreeMap::new(),
             acks: AckTable::default(),
             world: World::new(me),

@@ -12,7 +12,11 @@ pub mod quantize;
 mod registry;
 pub(crate) mod replica;
 pub(crate) mod snapshot;
+#[cfg(feature = "sim")]
+pub mod stream;
 pub(crate) mod tick_frame;
 pub(crate) mod world;
 
-pub use registry::{Change, FIELDS_MAX, KINDS_MAX, Kind, KindId, Orphan, REFS_MAX, Registry, Shape, Value};
+pub use registry::{
+    Change, FIELDS_MAX, Fields, GROUP_MAX, Group, KINDS_MAX, Kind, KindId, Orphan, REFS_MAX, Registry, Shape, Value,
+};

@@ -11,7 +11,7 @@ mod frame;
 mod packet;
 pub(crate) mod parcel;
 mod said;
-mod varint;
+pub(crate) mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
@@ -26,7 +26,7 @@ pub(crate) use parcel::{
 pub(crate) use said::{Content, Leaf, Said, Seal, Speech};
 
 /// What two ends must agree on before anything else; the first byte of every frame and datagram.
-pub const WIRE_VERSION: u8 = 2;
+pub const WIRE_VERSION: u8 = 3;
 
 /// The protocol as TLS names it (RFC 7301).
 pub const ALPN: &[u8] = b"peerflock/2";

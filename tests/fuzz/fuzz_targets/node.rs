@@ -9,7 +9,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use peerflock_proto::wire::WIRE_VERSION;
 use peerflock_proto::{
-    Candidate, Change, Config, EntityId, Identity, Input, Kind, KindId, LinkId, MeshId, MeshKey, Node, Orphan, Output, PeerId,
+    Candidate, Change, Config, EntityId, Group, Identity, Input, Kind, KindId, LinkId, MeshId, MeshKey, Node, Orphan, Output, PeerId,
     Profile, Registry, Shape, Target, Time, Topic, Value,
 };
 
@@ -62,7 +62,7 @@ impl Scene {
         let key = MeshKey::open(MeshId::from_name("fuzz"));
         let node = |seed: u8| {
             let mut registry = Registry::default();
-            registry.register(Kind { name: "place".to_owned(), shape: Shape::Fields(3) });
+            registry.register(Kind { name: "place".to_owned(), shape: Shape::Fields(&[Group::Motion(3)]) });
             registry.register(Kind { name: "notes".to_owned(), shape: Shape::Bytes });
             let config = Config { registry, addresses: vec![address(seed.into())], ..Config::default() };
             Node::new(config, Identity::from_seed([seed; 32]), key.clone(), [seed; 32], Time(0))

@@ -1,6 +1,7 @@
 //! The experiments, one file each, and how they fail.
 
 pub(crate) mod churn;
+pub(crate) mod codec;
 pub(crate) mod crash;
 pub(crate) mod flood;
 pub(crate) mod game;

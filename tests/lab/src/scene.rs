@@ -9,6 +9,7 @@ use peerflock_proto::sim::{self, Sim, remember_signatures};
 use peerflock_proto::{Config, Event, NeighborLimits, Target, Time, Topic};
 use serde_json::{Map, Value};
 
+use crate::dice::Dice;
 use crate::experiment::Failure;
 use crate::report::Report;
 use crate::stats::Figure;
@@ -222,29 +223,6 @@ fn payload(sender: usize, number: usize, bytes: usize) -> Bytes {
     }
     payload.truncate(bytes.max(MARK_BYTES));
     payload.into()
-}
-
-/// The lab's own randomness, from a seed: `SplitMix64` (Steele, Lea, Flood, 2014).
-#[derive(Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Takes `count` of `from` out of it, at random.
-    pub(crate) fn draw(&mut self, from: &mut Vec<usize>, count: usize) -> Vec<usize> {
-        let count = count.min(from.len());
-        (0..count).map(|_| from.remove((self.roll() % from.len() as u64) as usize)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::Sim;
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, SendError, Shape, Target,
+    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, SendError, Shape, Target,
     Topic, Value,
 };
 
@@ -23,7 +23,7 @@ const TOPIC: Topic = Topic(Topic::RESERVED);
 
 fn config(neighbors_max: usize) -> Config {
     let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(2) });
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     Config { registry, neighbors: NeighborLimits::with_max(neighbors_max), ..Config::default() }
 }
 

@@ -1,11 +1,13 @@
 //! The beat: the game's ticks go out, and what time brings is looked after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
-use crate::id::{LinkId, PeerId};
-use crate::state::acks::Acked;
+use crate::id::{LinkId, PeerId, Tick};
+use crate::state::acks::{self, AckList};
+use crate::state::coder::Basis;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
@@ -29,8 +31,6 @@ const SILENT_HEARTBEATS: u32 = 4;
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 /// Most entities in one message of adoption.
 const ADOPTIONS_PER_MESSAGE: usize = 500;
-/// Most of a packet that acknowledgements may take; in a mesh too large for that they wait for a better coding.
-const ACKS_SHARE: usize = 3;
 
 /// When what is due.
 #[derive(Debug)]
@@ -154,9 +154,9 @@ impl Node {
         let (registry, limits) = (self.config.registry.clone(), self.config.limits);
         let (world, mut around) = self.world(now);
         for given in world.commit(changes, &registry, &limits, &mut around) {
-            let snapshot = Snapshot { tick: crate::id::Tick(0), at: crate::time::MeshTime(0), records: vec![given.record] };
+            let snapshot = self.author.alone(given.record);
             // One record, one part: components are bounded well below a message.
-            let record = coder::encode(&snapshot, None, crate::wire::FRAME_BYTES_MAX).swap_remove(0);
+            let record = coder::encode(&snapshot, None, &registry, crate::wire::FRAME_BYTES_MAX).0.swap_remove(0);
             self.tell_everyone(Body::Transfer {
                 entity: given.entity,
                 number: given.number,
@@ -169,28 +169,29 @@ impl Node {
     /// Ends our tick and sends it: one delta, the same bytes for every receiver.
     fn send_tick(&mut self, now: Time) {
         self.pace.last_frame = now;
-        let at = self.mesh_now(now);
-        let snapshot = self.author.end_tick(at, now);
+        let at = tick_frame::rounded(self.mesh_now(now));
+        let mut snapshot = self.author.end_tick(at, now);
         let targets = self.targets(Slot::ME, None);
         if targets.is_empty() || self.config.hop_limit == 0 {
-            return;
+            return self.author.keep(snapshot);
         }
         self.counters.state_frames_made += 1;
-        let baseline = self.acks.baseline(snapshot.tick).and_then(|tick| self.author.snapshot(tick)).cloned();
+        let (baseline, reference) = self.acks.baselines(snapshot.tick);
+        let baseline = baseline.and_then(|tick| self.author.snapshot(tick)).cloned();
+        let reference = reference.and_then(|tick| self.author.snapshot(tick)).cloned();
+        let basis = baseline.as_deref().map(|baseline| Basis { baseline, reference: reference.as_deref() });
         // Where some members are not our neighbors, others must pass this on, and it must be proved.
         let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
-        let acks = self.own_acks();
-        let hash = self.roster_hash();
-        let ack_bytes = tick_frame::encode(header(&snapshot, 0, 1, None), Some((hash, &acks)), &[]).len();
-        let acks =
-            (ack_bytes <= room / ACKS_SHARE && acks.iter().any(|acked| *acked != Acked::default())).then_some((hash, &acks[..]));
-        let head = tick_frame::HEADER_BYTES_MAX + acks.map_or(0, |_| ack_bytes);
-        let bodies = coder::encode(&snapshot, baseline.as_deref(), room - head);
+        let acks = self.own_acks(snapshot.tick);
+        let ack_bytes = acks.as_ref().map_or(0, |acks| tick_frame::encode(header(&snapshot, 0, 1, basis), Some(acks), &[]).len());
+        let (bodies, models) =
+            coder::encode(&snapshot, basis, &self.config.registry, room - tick_frame::HEADER_BYTES_MAX - ack_bytes);
+        snapshot.models = Arc::new(models);
         let pieces = bodies.len();
         for (piece, body) in bodies.iter().enumerate() {
-            let header = header(&snapshot, piece, pieces, baseline.as_deref());
-            let payload = tick_frame::encode(header, acks.filter(|_| piece == 0), body);
+            let header = header(&snapshot, piece, pieces, basis);
+            let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), body);
             self.packet_seq = self.packet_seq.wrapping_add(1);
             let packet =
                 Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, relayed, payload: payload.into() };
@@ -199,6 +200,7 @@ impl Node {
                 self.note_unproved(&packet);
             }
         }
+        self.author.keep(snapshot);
         self.prove();
     }
 
@@ -220,10 +222,15 @@ impl Node {
         (heartbeat, self.config.member_silence.max(heartbeat * SILENT_HEARTBEATS))
     }
 
-    /// What we have of each other member's ticks, in the roster's order.
-    fn own_acks(&self) -> Vec<Acked> {
-        let others = self.roster.present().iter().filter(|peer| **peer != self.me);
-        others.map(|peer| self.replicas.get(peer).map(|replica| replica.acked()).unwrap_or_default()).collect()
+    /// What we have of other members' ticks, of those whose turn it is; none if that is nothing.
+    fn own_acks(&self, tick: Tick) -> Option<AckList> {
+        let others: Vec<_> = self.roster.present().iter().filter(|peer| **peer != self.me).collect();
+        let turn = acks::turn(tick, others.len());
+        let start = turn.start;
+        let acked = |peer: &&PeerId| self.replicas.get(*peer).map(|replica| replica.acked()).unwrap_or_default().into();
+        let entries: Vec<acks::Entry> = others[turn].iter().map(acked).collect();
+        let any = entries.iter().any(|entry| *entry != acks::Entry::default());
+        any.then(|| AckList { roster_hash: self.roster_hash(), start, entries })
     }
 
     fn adopt_orphans(&mut self, now: Time) {
@@ -267,6 +274,8 @@ impl Node {
     }
 }
 
-fn header(snapshot: &Snapshot, piece: usize, pieces: usize, baseline: Option<&Snapshot>) -> PieceHeader {
-    PieceHeader { tick: snapshot.tick, at: snapshot.at, piece, pieces, baseline: baseline.map(|baseline| baseline.tick) }
+fn header(snapshot: &Snapshot, piece: usize, pieces: usize, basis: Option<Basis<'_>>) -> PieceHeader {
+    let baseline = basis.map(|basis| basis.baseline.tick);
+    let reference = basis.and_then(|basis| basis.reference).map(|reference| reference.tick);
+    PieceHeader { tick: snapshot.tick, at: snapshot.at, piece, pieces, baseline, reference }
 }

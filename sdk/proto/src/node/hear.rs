@@ -2,6 +2,7 @@
 //! apply. Messages are in `messages`, datagrams in `parcels`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::{CloseReason, Event, Farewell, Node};
 use crate::flood::Slot;
 use crate::id::{LinkId, PeerId, Tick};
 use crate::roster::News;
-use crate::state::coder::{self, Assembler};
+use crate::state::coder::{self, Assembler, Models};
 use crate::state::replica::{Received, Replica};
 use crate::state::snapshot::{Record, Snapshot};
 use crate::state::{Change, tick_frame};
@@ -137,18 +138,19 @@ impl Node {
         payload: &[u8],
         now: Time,
     ) -> Result<(), DecodeError> {
-        let frame = tick_frame::decode(payload, self.config.limits.members)?;
+        let frame = tick_frame::decode(payload, self.config.limits.members, self.mesh_now(now))?;
         if direct {
             let rtt = self.rtt(link);
             self.clock.sample(frame.header.at, rtt, now);
         }
-        if let Some((hash, entries)) = frame.acks
-            && hash == self.roster_hash()
+        if let Some(acks) = frame.acks
+            && acks.roster_hash == self.roster_hash()
         {
             let me = self.me;
             let mine = self.roster.present().iter().filter(|peer| **peer != origin).position(|peer| *peer == me);
-            if let Some(acked) = mine.and_then(|index| entries.get(index)) {
-                self.acks.learn(origin, *acked);
+            let mine = mine.and_then(|place| place.checked_sub(acks.start));
+            if let Some(entry) = mine.and_then(|place| acks.entries.get(place)) {
+                self.acks.learn(origin, entry.acked(self.author.tick()));
             }
         }
         let Some(boot) = self.roster.get(&origin).map(|member| member.presence.boot) else { return Ok(()) };
@@ -204,10 +206,14 @@ impl Node {
         };
         let Some(snapshot) = snapshot else { return };
         let (tick, at) = (snapshot.tick, snapshot.at);
-        let bodies = coder::encode(snapshot, None, KEYFRAME_PART_BYTES);
-        let Ok(parts) = u16::try_from(bodies.len()) else { return };
+        let learned = snapshot.models.to_bytes();
+        let learned = learned.chunks(KEYFRAME_PART_BYTES).map(Bytes::copy_from_slice);
+        let (bodies, _) = coder::encode(snapshot, None, &self.config.registry, KEYFRAME_PART_BYTES);
+        let (Ok(models), Ok(records)) = (u16::try_from(learned.len()), u16::try_from(bodies.len())) else { return };
+        let Some(parts) = models.checked_add(records) else { return };
+        let bodies: Vec<Bytes> = learned.chain(bodies.into_iter().map(Bytes::from)).collect();
         for (part, body) in (0..).zip(bodies) {
-            self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, part, parts, body: body.into() }));
+            self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, part, parts, models, body }));
         }
     }
 
@@ -223,10 +229,13 @@ impl Node {
             return;
         }
         let Some(bodies) = self.keyframes.add(link, &keyframe) else { return };
-        match self.assemble_keyframe(&bodies) {
-            Ok(records) => {
+        let Some((learned, bodies)) = bodies.split_at_checked(keyframe.models.into()) else { return };
+        let models = Models::from_bytes(&learned.concat(), &self.config.registry);
+        match models.and_then(|models| Ok((models, self.assemble_records(bodies)?))) {
+            Ok((models, records)) => {
                 let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
-                let changes = replica.adopt_snapshot(Snapshot { tick, at, records });
+                let (records, models) = (Arc::new(records), Arc::new(models));
+                let changes = replica.adopt_snapshot(Snapshot { tick, at, records, models });
                 let (world, mut around) = self.world(now);
                 world.claimed(origin, changes, &mut around);
             }
@@ -238,15 +247,16 @@ impl Node {
         }
     }
 
-    pub(super) fn assemble_keyframe(&self, bodies: &[Bytes]) -> Result<Vec<std::sync::Arc<Record>>, DecodeError> {
+    /// The records that were told whole.
+    pub(super) fn assemble_records(&self, bodies: &[Bytes]) -> Result<Vec<Arc<Record>>, DecodeError> {
+        let max = self.config.limits.entities_per_origin;
         let mut assembler = Assembler::default();
         for body in bodies {
-            for item in coder::decode(body, None, &self.config.registry)?.items {
+            for item in coder::decode(body, Tick(0), None, &self.config.registry, max)?.items {
                 assembler.add(item, None, self.config.limits.component_bytes)?;
             }
         }
-        let (records, _) = assembler.finish()?;
-        let max = self.config.limits.entities_per_origin;
+        let records = assembler.finish()?;
         if records.len() > max { Err(DecodeError::TooLong(max)) } else { Ok(records) }
     }
 

@@ -93,7 +93,7 @@ impl Node {
 
     fn hear_body(&mut self, author: PeerId, body: Body, now: Time) {
         match body {
-            Body::Transfer { entity, number, to, record } => match self.assemble_keyframe(std::slice::from_ref(&record)) {
+            Body::Transfer { entity, number, to, record } => match self.assemble_records(std::slice::from_ref(&record)) {
                 Ok(records) => {
                     if let Some(record) = records.into_iter().find(|record| record.entity == entity && record.number == number) {
                         let (world, mut around) = self.world(now);

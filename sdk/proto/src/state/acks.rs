@@ -1,7 +1,8 @@
 //! Which ticks everyone has: acknowledgements, and the baseline that follows from them.
 //!
-//! Every peer's frames carry one entry per other member, in the order of the sorted roster, so that no identifier need be
+//! Every peer's frames carry entries for the other members, in the order of the sorted roster, so that no identifier need be
 //! named; a hash of the roster says which order that is. Where two rosters differ for a moment, the entries are passed over and come again.
+//! In a mesh of many, each frame carries some of them in turn: what that costs each tick does not grow with the mesh, up to a point.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,16 @@ use crate::wire::bits::{BitReader, BitWriter};
 pub(crate) const HISTORY_TICKS: u32 = 64;
 /// A member that has acknowledged nothing for so many ticks holds nobody back: a neighbor's keyframe will bring it along.
 const LAGGARD_TICKS: u32 = 40;
-/// Ticks below the newest that one entry covers.
-const MASK_BITS: u32 = 24;
+/// Ticks that one entry covers: the newest and those before it.
+const MASK_BITS: u32 = 16;
+/// Bits of an entry's newest tick: its owner knows the rest.
+const TICK_BITS: u32 = 8;
+/// Entries that each frame has room for.
+const TURN_MIN: usize = 12;
+/// In so many frames everyone has its turn, however many there are.
+const TURNS_MAX: usize = 8;
+/// Bits of the roster's hash that cross the wire.
+const HASH_BITS: u32 = 24;
 
 /// One origin's ticks that one member has whole: the newest, and which of those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,14 +77,23 @@ impl AckTable {
         self.members.remove(member);
     }
 
-    /// The newest tick before `now` that all have, laggards apart.
-    pub(crate) fn baseline(&self, now: Tick) -> Option<Tick> {
-        let mut timely = self.members.values().filter(|acked| !acked.is_laggard(now)).peekable();
-        timely.peek()?;
-        let timely: Vec<_> = timely.collect();
+    /// The two newest ticks before `now` that all have, laggards apart.
+    pub(crate) fn baselines(&self, now: Tick) -> (Option<Tick>, Option<Tick>) {
+        let timely: Vec<_> = self.members.values().filter(|acked| !acked.is_laggard(now)).collect();
+        if timely.is_empty() {
+            return (None, None);
+        }
         let oldest = now.0.saturating_sub(HISTORY_TICKS - 1).max(1);
-        (oldest..now.0).rev().map(Tick).find(|tick| timely.iter().all(|acked| acked.has(*tick)))
+        let mut common = (oldest..now.0).rev().map(Tick).filter(|tick| timely.iter().all(|acked| acked.has(*tick)));
+        (common.next(), common.next())
     }
+}
+
+/// Which members' turn it is at a tick, of so many others.
+pub(crate) fn turn(tick: Tick, others: usize) -> std::ops::Range<usize> {
+    let length = TURN_MIN.max(others.div_ceil(TURNS_MAX));
+    let start = tick.0 as usize % others.div_ceil(length).max(1) * length;
+    start..(start + length).min(others)
 }
 
 /// A hash of the sorted roster: two members with the same one number the others alike.
@@ -85,42 +103,76 @@ pub(crate) fn roster_hash<'a>(members: impl Iterator<Item = &'a PeerId>) -> u32 
         hash.update(&member.0);
     }
     let hash = hash.finalize();
-    u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]])
+    let [low, mid, high, ..] = *hash.as_bytes();
+    u32::from_le_bytes([low, mid, high, 0])
 }
 
-/// Writes what we have of each member's ticks, in the roster's order.
-pub(crate) fn write(writer: &mut BitWriter, roster_hash: u32, entries: &[Acked]) {
-    writer.bits(u64::from(roster_hash), 32);
-    writer.unsigned(entries.len() as u32);
-    for acked in entries {
-        writer.bit(acked.mask != 0);
-        if acked.mask != 0 {
-            writer.bits(u64::from(acked.newest.0), 32);
+/// What one frame says of some members, in the roster's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AckList {
+    pub(crate) roster_hash: u32,
+    /// The place of the first of them.
+    pub(crate) start: usize,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One member's ticks as they cross the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    newest: u8,
+    mask: u16,
+}
+
+impl From<Acked> for Entry {
+    fn from(acked: Acked) -> Self {
+        Self { newest: acked.newest.0 as u8, mask: acked.mask as u16 }
+    }
+}
+
+impl Entry {
+    /// What it says to the member that it is of, which is at `tick`.
+    pub(crate) fn acked(self, tick: Tick) -> Acked {
+        let back = (tick.0 as u8).wrapping_sub(self.newest);
+        match tick.0.checked_sub(back.into()) {
+            Some(newest) => Acked { newest: Tick(newest), mask: self.mask.into() },
+            None => Acked::default(),
+        }
+    }
+}
+
+/// Writes what we have of members' ticks.
+pub(crate) fn write(writer: &mut BitWriter, list: &AckList) {
+    writer.bits(list.roster_hash.into(), HASH_BITS);
+    writer.unsigned(list.start as u32);
+    writer.unsigned(list.entries.len() as u32);
+    for entry in &list.entries {
+        writer.bit(entry.mask != 0);
+        if entry.mask != 0 {
+            writer.bits(entry.newest.into(), TICK_BITS);
             // The usual mask is all ones: one bit says so.
-            let mask = acked.mask & ((1 << MASK_BITS) - 1);
-            let full = mask == (1 << MASK_BITS) - 1;
-            writer.bit(full);
-            if !full {
-                writer.bits(mask, MASK_BITS);
+            writer.bit(entry.mask == u16::MAX);
+            if entry.mask != u16::MAX {
+                writer.bits(entry.mask.into(), MASK_BITS);
             }
         }
     }
 }
 
 /// Reads what [`write`] wrote.
-pub(crate) fn read(reader: &mut BitReader<'_>, entries_max: usize) -> Result<(u32, Vec<Acked>), DecodeError> {
-    let hash = reader.bits(32)? as u32;
-    let count = reader.below(entries_max + 1)?;
+pub(crate) fn read(reader: &mut BitReader<'_>, members_max: usize) -> Result<AckList, DecodeError> {
+    let roster_hash = reader.bits(HASH_BITS)? as u32;
+    let start = reader.below(members_max + 1)?;
+    let count = reader.below(members_max + 1)?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let mut acked = Acked::default();
+        let mut entry = Entry::default();
         if reader.bit()? {
-            acked.newest = Tick(reader.bits(32)? as u32);
-            acked.mask = if reader.bit()? { (1 << MASK_BITS) - 1 } else { reader.bits(MASK_BITS)? };
+            entry.newest = reader.bits(TICK_BITS)? as u8;
+            entry.mask = if reader.bit()? { u16::MAX } else { reader.bits(MASK_BITS)? as u16 };
         }
-        entries.push(acked);
+        entries.push(entry);
     }
-    Ok((hash, entries))
+    Ok(AckList { roster_hash, start, entries })
 }
 
 #[cfg(test)]
@@ -136,15 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_is_the_newest_tick_that_all_have() {
+    fn baselines_are_the_newest_ticks_that_all_have() {
         let mut table = AckTable::default();
-        assert_eq!(table.baseline(Tick(10)), None);
+        assert_eq!(table.baselines(Tick(10)), (None, None));
         table.learn(PeerId([1; 32]), acked(&[5, 7, 8]));
-        assert_eq!(table.baseline(Tick(10)), Some(Tick(8)));
+        assert_eq!(table.baselines(Tick(10)), (Some(Tick(8)), Some(Tick(7))));
         table.learn(PeerId([2; 32]), acked(&[9, 7, 5]));
-        assert_eq!(table.baseline(Tick(10)), Some(Tick(7)));
+        assert_eq!(table.baselines(Tick(10)), (Some(Tick(7)), Some(Tick(5))));
         table.learn(PeerId([2; 32]), acked(&[8]));
-        assert_eq!(table.baseline(Tick(10)), Some(Tick(8)));
+        assert_eq!(table.baselines(Tick(10)), (Some(Tick(8)), Some(Tick(7))));
     }
 
     #[test]
@@ -152,22 +204,38 @@ mod tests {
         let mut table = AckTable::default();
         table.learn(PeerId([1; 32]), acked(&[100]));
         table.learn(PeerId([2; 32]), acked(&[20]));
-        assert_eq!(table.baseline(Tick(101)), Some(Tick(100)));
+        assert_eq!(table.baselines(Tick(101)), (Some(Tick(100)), None));
         table.forget(&PeerId([1; 32]));
-        assert_eq!(table.baseline(Tick(101)), None);
+        assert_eq!(table.baselines(Tick(101)), (None, None));
     }
 
     #[test]
     fn entries_survive_the_wire() {
-        let entries = [acked(&[3]), Acked::default(), acked(&(100..140).collect::<Vec<_>>())];
+        let all = [acked(&[3]), Acked::default(), acked(&(300..340).collect::<Vec<_>>())];
+        let list = AckList { roster_hash: 7, start: 2, entries: all.map(Entry::from).to_vec() };
         let mut writer = BitWriter::default();
-        write(&mut writer, 7, &entries);
+        write(&mut writer, &list);
         let bytes = writer.finish();
-        let (hash, read) = read(&mut BitReader::new(&bytes), 3).unwrap();
-        assert_eq!((hash, read.len()), (7, 3));
-        assert!(read[0].has(Tick(3)) && !read[0].has(Tick(2)));
-        assert_eq!(read[1], Acked::default());
-        assert!((116..140).all(|tick| read[2].has(Tick(tick))));
-        assert!(super::read(&mut BitReader::new(&bytes), 2).is_err());
+        let back = read(&mut BitReader::new(&bytes), 3).unwrap();
+        assert_eq!(back, list);
+        let first = back.entries[0].acked(Tick(100));
+        assert!(first.has(Tick(3)) && !first.has(Tick(2)));
+        assert_eq!(back.entries[1].acked(Tick(1)).mask, 0);
+        let third = back.entries[2].acked(Tick(400));
+        assert!((324..340).all(|tick| third.has(Tick(tick))) && !third.has(Tick(340)) && !third.has(Tick(323)));
+        assert!(read(&mut BitReader::new(&bytes), 2).is_err());
+    }
+
+    #[test]
+    fn everyone_has_its_turn() {
+        for others in [0, 1, 12, 13, 63, 255, 999] {
+            let mut heard = vec![false; others];
+            for tick in 100..100 + TURNS_MAX as u32 {
+                let turn = turn(Tick(tick), others);
+                assert!(turn.len() <= TURN_MIN.max(others / TURNS_MAX + 1));
+                heard[turn].fill(true);
+            }
+            assert!(heard.iter().all(|heard| *heard), "{others}");
+        }
     }
 }

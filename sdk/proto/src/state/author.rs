@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Registry;
 use super::acks::HISTORY_TICKS;
+use super::coder::Models;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{EntityId, Tick};
 use crate::time::{MeshTime, Time};
@@ -14,16 +16,30 @@ use crate::time::{MeshTime, Time};
 const GHOST: Duration = Duration::from_secs(2);
 
 /// Our own records and their recent past.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Author {
     records: BTreeMap<EntityId, Arc<Record>>,
     /// Given away, and until when it is still shown.
     ghosts: BTreeMap<EntityId, Time>,
     history: VecDeque<Arc<Snapshot>>,
     tick: Tick,
+    /// Whether any record changed since the last tick.
+    touched: bool,
+    untaught: Arc<Models>,
 }
 
 impl Author {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
+            history: VecDeque::new(),
+            tick: Tick(0),
+            touched: false,
+            untaught: Arc::new(Models::new(registry)),
+        }
+    }
+
     pub(crate) fn tick(&self) -> Tick {
         self.tick
     }
@@ -37,11 +53,13 @@ impl Author {
         if self.ghosts.contains_key(entity) {
             return None;
         }
+        self.touched = true;
         self.records.get_mut(entity).map(Arc::make_mut)
     }
 
     /// Takes an entity as ours: spawned, received or adopted.
     pub(crate) fn take(&mut self, record: Record) {
+        self.touched = true;
         self.ghosts.remove(&record.entity);
         self.records.insert(record.entity, Arc::new(record));
     }
@@ -58,25 +76,39 @@ impl Author {
 
     /// Removes an entity for good. Whether it was ours.
     pub(crate) fn remove(&mut self, entity: &EntityId) -> bool {
+        self.touched = true;
         self.ghosts.remove(entity).is_none() && self.records.remove(entity).is_some()
     }
 
-    /// Ends the tick: its snapshot, kept as a baseline to come.
-    pub(crate) fn end_tick(&mut self, at: MeshTime, now: Time) -> Arc<Snapshot> {
+    /// Ends the tick: its snapshot, with all that the coder has learned before it.
+    pub(crate) fn end_tick(&mut self, at: MeshTime, now: Time) -> Snapshot {
         self.ghosts.retain(|entity, until| {
             let stays = *until > now;
             if !stays {
                 self.records.remove(entity);
+                self.touched = true;
             }
             stays
         });
         self.tick = Tick(self.tick.0 + 1);
-        let snapshot = Arc::new(Snapshot { tick: self.tick, at, records: self.records.values().cloned().collect() });
-        self.history.push_back(snapshot.clone());
+        let untouched = self.newest().filter(|_| !self.touched).map(|newest| newest.records.clone());
+        let records = untouched.unwrap_or_else(|| Arc::new(self.records.values().cloned().collect()));
+        self.touched = false;
+        let models = self.newest().map_or_else(|| self.untaught.clone(), |newest| newest.models.clone());
+        Snapshot { tick: self.tick, at, records, models }
+    }
+
+    /// Keeps a tick, with what the coder learned by it, as a baseline to come.
+    pub(crate) fn keep(&mut self, snapshot: Snapshot) {
+        self.history.push_back(Arc::new(snapshot));
         while self.history.len() > HISTORY_TICKS as usize {
             self.history.pop_front();
         }
-        snapshot
+    }
+
+    /// One record by itself, to be told whole.
+    pub(crate) fn alone(&self, record: Arc<Record>) -> Snapshot {
+        Snapshot { tick: Tick(0), at: MeshTime(0), records: Arc::new(vec![record]), models: self.untaught.clone() }
     }
 
     pub(crate) fn snapshot(&self, tick: Tick) -> Option<&Arc<Snapshot>> {

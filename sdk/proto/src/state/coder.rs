@@ -1,298 +1,340 @@
 //! Snapshots to pieces and back: differences from a baseline, cut so that each piece decodes alone.
 //!
 //! A piece covers a run of the baseline's records and says of each whether it is unchanged, changed or removed; then it names new
-//! ones. Unchanged runs are counted, numbers are Elias-gamma coded: a plain coder, to be replaced behind the same two functions.
-//! A record too long for one piece is *split* over several, its long values in parts; it is whole when all pieces are there.
+//! ones. A changed integer is expected to go on as it moved from an older tick, the *reference*, to the baseline, and what is left
+//! is coded by odds that depend on how fast it moved. All of that is known to whoever has the two ticks, and the odds come with
+//! the baseline. A record too long for one piece is *split* over several, its long values in parts; it is whole when all pieces are there.
+//!
+//! The method is that of Fabian Giesen's coder for Glenn Fiedler's networked physics data (2015), made generic: here it knows of a game
+//! what its registry says, and learns the rest.
 
-use std::collections::BTreeMap;
+mod assembler;
+mod models;
+mod number;
+mod range;
+mod record;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::registry::{FIELDS_MAX, KINDS_MAX, REFS_MAX, Registry, Shape};
+pub(crate) use self::assembler::Assembler;
+pub(crate) use self::models::Models;
+use self::range::{Decoder, Encoder, Place};
+use self::record::{Coder, edits, is_plain, longest};
+pub(crate) use self::record::{Edit, Item, Said};
+use super::KindId;
+use super::registry::{Fields, Registry};
 use super::snapshot::{Record, Snapshot};
-use super::{KindId, Orphan, Value};
-use crate::id::{Boot, EntityId, PeerId};
-use crate::wire::bits::{BitReader, BitWriter, Mark};
-use crate::wire::{DecodeError, codec};
+use crate::id::{EntityId, Tick};
+use crate::wire::{DecodeError, varint};
 
-/// Values longer than this travel in parts, in bytes.
-const PART_BYTES: usize = 512;
-/// Room left at a piece's end for what closes it, in bytes.
-const CLOSING_BYTES: usize = 16;
+/// The level of all pieces so far; others are left for coders that take longer and say it in less.
+const LEVEL: u8 = 0;
+/// Longest head of a piece, in bytes.
+const HEAD_BYTES_MAX: usize = 13;
+/// What one decision takes at most, in bytes.
+const DECISION_BYTES: usize = 2;
+/// Records looked at together: where none of them changed, one decision says so.
+const BLOCK: usize = 32;
 /// Most records in one snapshot, whatever a piece says.
 const RECORDS_MAX: usize = 1 << 20;
+
+/// What a tick is a difference from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Basis<'a> {
+    pub(crate) baseline: &'a Snapshot,
+    /// An older tick: where what moves came from.
+    pub(crate) reference: Option<&'a Snapshot>,
+}
 
 /// A decoded piece: what it says of the baseline's records from `start` to before `end`, and of new ones.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Piece {
     pub(crate) start: usize,
     pub(crate) end: usize,
+    /// Those of the baseline that are otherwise now, in its order.
+    pub(crate) changed: Vec<Arc<Record>>,
+    /// Those of the baseline that are gone, in its order.
+    pub(crate) removed: Vec<EntityId>,
+    /// Those that some piece says anew, at another number; those of which components came or went; those that are new.
     pub(crate) items: Vec<Item>,
+    /// What the coder has learned now: counts for the tick if this is its first piece.
+    pub(crate) models: Models,
 }
 
-/// What a piece says of one entity.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Item {
-    pub(crate) entity: EntityId,
-    pub(crate) said: Said,
-    /// Other pieces say more of it.
-    pub(crate) split: bool,
-    edits: Vec<(KindId, Edit)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    Changed,
-    Removed,
-    /// Given away and got back: some piece says it anew, at another number.
-    Replaced,
-    New {
-        number: u32,
-        orphan: Orphan,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Edit {
-    Set(Value),
-    Unset,
-    Part { total: usize, offset: usize, bytes: Bytes },
-}
-
-/// `snapshot` as pieces of at most `piece_bytes`, as differences from `baseline`. At least one piece, though it may say nothing.
-pub(crate) fn encode(snapshot: &Snapshot, baseline: Option<&Snapshot>, piece_bytes: usize) -> Vec<Vec<u8>> {
-    let mut encoder = Encoder::new(piece_bytes);
-    let base: &[Arc<Record>] = baseline.map_or(&[], |baseline| &baseline.records);
+/// `snapshot` as pieces of at most `piece_bytes`, and what the coder has learned by it. At least one piece, though it may say nothing.
+pub(crate) fn encode(snapshot: &Snapshot, basis: Option<Basis<'_>>, registry: &Registry, piece_bytes: usize) -> (Vec<Vec<u8>>, Models) {
+    let mut writer = Writer::new(snapshot.tick, basis, registry, piece_bytes);
+    let base: &[Arc<Record>] = basis.map_or(&[], |basis| &basis.baseline.records);
     let mut new = Vec::new();
     let mut records = snapshot.records.iter().peekable();
-    for (index, old) in base.iter().enumerate() {
-        while let Some(record) = records.next_if(|record| record.entity < old.entity) {
-            new.push(record);
-        }
-        match records.next_if(|record| record.entity == old.entity) {
-            None => encoder.removed(index, false),
-            Some(record) if Arc::ptr_eq(record, old) || record == old => {}
-            Some(record) if record.number != old.number || record.orphan != old.orphan => {
-                encoder.removed(index, true);
+    let mut places = [None; BLOCK];
+    for (block, olds) in base.chunks(BLOCK).enumerate() {
+        let mut any = false;
+        for (old, slot) in olds.iter().zip(&mut places) {
+            while let Some(record) = records.next_if(|record| record.entity < old.entity) {
                 new.push(record);
             }
-            Some(record) => encoder.changed(index, edits(record, Some(old)), Some(old)),
+            let record = records.next_if(|record| record.entity == old.entity);
+            let unchanged = record.is_some_and(|record| Arc::ptr_eq(record, old) || record == old);
+            any |= !unchanged;
+            *slot = Some((record, unchanged));
+        }
+        writer.block(block * BLOCK, any);
+        if !any {
+            continue;
+        }
+        for ((old, index), (record, unchanged)) in olds.iter().zip(block * BLOCK..).zip(places.iter().flatten()) {
+            match record {
+                _ if *unchanged => writer.unchanged(index),
+                None => writer.removed(index, false),
+                Some(record) if record.number != old.number || record.orphan != old.orphan => {
+                    writer.removed(index, true);
+                    new.push(record);
+                }
+                Some(record) if is_plain(record, old) => writer.changed(index, record),
+                Some(record) => writer.edited(index, &edits(record, Some(old))),
+            }
         }
     }
     new.extend(records);
-    encoder.base_ends(base.len());
+    writer.base_ends(base.len());
     for record in new {
-        encoder.new_record(record);
+        writer.new_record(record);
     }
-    encoder.finish()
+    writer.finish()
 }
 
-/// What `bytes` say, as differences from `baseline`.
-pub(crate) fn decode(bytes: &[u8], baseline: Option<&Snapshot>, registry: &Registry) -> Result<Piece, DecodeError> {
-    let base: &[Arc<Record>] = baseline.map_or(&[], |baseline| &baseline.records);
-    let mut decoder = Decoder { reader: BitReader::new(bytes), registry, spawners: Vec::new() };
-    let start = decoder.reader.below(RECORDS_MAX)?;
-    let mut cursor = start;
-    let mut items = Vec::new();
-    while decoder.reader.bit()? {
-        cursor += decoder.reader.below(RECORDS_MAX)?;
-        let old = base.get(cursor).ok_or(DecodeError::Malformed)?;
-        if decoder.reader.bit()? {
-            let said = if decoder.reader.bit()? { Said::Replaced } else { Said::Removed };
-            items.push(Item { entity: old.entity, said, split: false, edits: Vec::new() });
-        } else {
-            let split = decoder.reader.bit()?;
-            items.push(Item { entity: old.entity, said: Said::Changed, split, edits: decoder.edits(Some(old))? });
-        }
-        cursor += 1;
-    }
-    let end = cursor + decoder.reader.below(RECORDS_MAX)?;
-    if start > base.len() || end > base.len() {
+/// What `bytes` say of the tick `tick`. `news_max`: most new records that a piece may name.
+pub(crate) fn decode(
+    bytes: &[u8],
+    tick: Tick,
+    basis: Option<Basis<'_>>,
+    registry: &Registry,
+    news_max: usize,
+) -> Result<Piece, DecodeError> {
+    let base: &[Arc<Record>] = basis.map_or(&[], |basis| &basis.baseline.records);
+    let (head, body) = Head::read(bytes, base.len())?;
+    if head.end > base.len() || head.start > head.end || head.news > news_max.min(RECORDS_MAX) {
         return Err(DecodeError::Malformed);
     }
-    while decoder.reader.bit()? {
-        let entity = decoder.entity()?;
-        let number = decoder.reader.unsigned()?;
-        let orphan = if decoder.reader.bit()? { Orphan::Adopt } else { Orphan::Vanish };
-        let split = decoder.reader.bit()?;
-        items.push(Item { entity, said: Said::New { number, orphan }, split, edits: decoder.edits(None)? });
-    }
-    decoder.reader.finish()?;
-    Ok(Piece { start, end, items })
-}
-
-/// The records that `items` make of `baseline`'s, parts put together: for a whole snapshot, or for one piece without its split items.
-#[derive(Debug, Default)]
-pub(crate) struct Assembler {
-    records: BTreeMap<EntityId, Record>,
-    removed: Vec<EntityId>,
-    parts: BTreeMap<(EntityId, KindId), (Vec<u8>, usize)>,
-}
-
-impl Assembler {
-    /// Adds what one item says. Items of one entity may come in any order of pieces.
-    pub(crate) fn add(&mut self, item: Item, baseline: Option<&Snapshot>, component_bytes_max: usize) -> Result<(), DecodeError> {
-        let record = match item.said {
-            Said::Removed => {
-                self.removed.push(item.entity);
-                return Ok(());
-            }
-            Said::Replaced => return Ok(()),
-            Said::Changed => {
-                let old = baseline.and_then(|baseline| baseline.get(&item.entity)).ok_or(DecodeError::Malformed)?;
-                self.records.entry(item.entity).or_insert_with(|| Record::clone(old))
-            }
-            Said::New { number, orphan } => {
-                self.records.entry(item.entity).or_insert_with(|| Record::new(item.entity, number, orphan))
-            }
-        };
-        for (kind, edit) in item.edits {
-            match edit {
-                Edit::Set(value) => record.set(kind, value),
-                Edit::Unset => record.unset(kind),
-                Edit::Part { total, offset, bytes } => {
-                    // The blob holds a value of at most `component_bytes_max` and its references.
-                    if total > component_bytes_max + 64 * REFS_MAX {
-                        return Err(DecodeError::TooLong(component_bytes_max));
-                    }
-                    let (blob, got) = self.parts.entry((item.entity, kind)).or_insert_with(|| (vec![0; total], 0));
-                    let place = blob.get_mut(offset..offset + bytes.len()).ok_or(DecodeError::Malformed)?;
-                    place.copy_from_slice(&bytes);
-                    *got += bytes.len();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The changed and new records, and the removed entities. Fails if a value's parts are not all there.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Arc<Record>>, Vec<EntityId>), DecodeError> {
-        for ((entity, kind), (blob, got)) in self.parts {
-            if got != blob.len() {
-                return Err(DecodeError::Malformed);
-            }
-            let (bytes, refs): (Bytes, Vec<EntityId>) = codec::decode(&blob)?;
-            if let Some(record) = self.records.get_mut(&entity) {
-                record.set(kind, Value::Bytes { bytes, refs: refs.into() });
-            }
-        }
-        Ok((self.records.into_values().map(Arc::new).collect(), self.removed))
-    }
-}
-
-fn edits(record: &Record, old: Option<&Record>) -> Vec<(KindId, Edit)> {
-    let mut edits = Vec::new();
-    for (kind, value) in record.components() {
-        if old.and_then(|old| old.get(*kind)) == Some(value) {
+    let mut coder = Coder::new(Decoder::new(body), tick, basis, registry);
+    let (mut changed, mut removed, mut items) = (Vec::new(), Vec::new(), Vec::new());
+    let mut index = head.start;
+    while index < head.end {
+        if (index == head.start || index.is_multiple_of(BLOCK)) && !coder.block(index, false) {
+            index = (index / BLOCK * BLOCK + BLOCK).min(head.end);
             continue;
         }
-        match value {
-            Value::Bytes { bytes, refs } if bytes.len() + 40 * refs.len() > PART_BYTES => {
-                // The registry's limits on bytes and references keep the blob well within the codec's.
-                let blob = codec::encode(&(bytes, &refs[..])).unwrap_or_default();
-                let parts = (0..blob.len()).step_by(PART_BYTES).map(|offset| {
-                    let end = (offset + PART_BYTES).min(blob.len());
-                    (*kind, Edit::Part { total: blob.len(), offset, bytes: blob.slice(offset..end) })
-                });
-                edits.extend(parts);
+        if coder.is_changed(index, false) {
+            let old = &base[index];
+            if coder.is_edited(false) {
+                if coder.remains(false) {
+                    let (split, edits) = coder.read_edits(Some(old))?;
+                    items.push(Item { entity: old.entity, said: Said::Changed, split, edits });
+                } else if coder.is_replaced(false) {
+                    items.push(Item { entity: old.entity, said: Said::Replaced, split: false, edits: Vec::new() });
+                } else {
+                    removed.push(old.entity);
+                }
+            } else {
+                changed.push(Arc::new(coder.read_change(index)?));
             }
-            _ => edits.push((*kind, Edit::Set(value.clone()))),
         }
+        coder.check()?;
+        index += 1;
     }
-    let gone = old.iter().flat_map(|old| old.components()).filter(|(kind, _)| record.get(*kind).is_none());
-    edits.extend(gone.map(|(kind, _)| (*kind, Edit::Unset)));
-    edits
+    for _ in 0..head.news {
+        items.push(coder.read_new()?);
+        coder.check()?;
+    }
+    Ok(Piece { start: head.start, end: head.end, changed, removed, items, models: coder.into_models() })
 }
 
-struct Encoder {
+/// What stands before a piece's decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    start: usize,
+    end: usize,
+    news: usize,
+}
+
+impl Head {
+    /// Bits of the first byte: the level, and whether all of the baseline is covered, and nothing is new.
+    const LEVEL_MASK: u8 = 3;
+    const ALL: u8 = 4;
+    const NO_NEWS: u8 = 8;
+
+    fn write(&self, base: usize) -> BytesMut {
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES_MAX);
+        let (all, no_news) = (self.start == 0 && self.end == base, self.news == 0);
+        bytes.extend_from_slice(&[LEVEL | if all { Self::ALL } else { 0 } | if no_news { Self::NO_NEWS } else { 0 }]);
+        if !all {
+            varint::put(&mut bytes, self.start as u64);
+            varint::put(&mut bytes, (self.end - self.start) as u64);
+        }
+        if !no_news {
+            varint::put(&mut bytes, self.news as u64);
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8], base: usize) -> Result<(Self, &[u8]), DecodeError> {
+        let (first, rest) = bytes.split_first().ok_or(DecodeError::Malformed)?;
+        if first & Self::LEVEL_MASK != LEVEL || *first >= Self::NO_NEWS << 1 {
+            return Err(DecodeError::Malformed);
+        }
+        let mut rest = Rest(rest);
+        let mut head = Self { start: 0, end: base, news: 0 };
+        if first & Self::ALL == 0 {
+            head.start = rest.count()?;
+            head.end = head.start + rest.count()?;
+        }
+        if first & Self::NO_NEWS == 0 {
+            head.news = rest.count()?;
+        }
+        Ok((head, rest.0))
+    }
+}
+
+/// What is left to read of a piece.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn count(&mut self) -> Result<usize, DecodeError> {
+        let mut head = Bytes::copy_from_slice(&self.0[..self.0.len().min(4)]);
+        let before = head.len();
+        let value = varint::get(&mut head)?;
+        self.0 = &self.0[before - head.len()..];
+        usize::try_from(value).ok().filter(|value| *value <= RECORDS_MAX).ok_or(DecodeError::Malformed)
+    }
+}
+
+/// Writes pieces.
+struct Writer<'a> {
+    tick: Tick,
+    basis: Option<Basis<'a>>,
+    registry: &'a Registry,
     piece_bytes: usize,
     pieces: Vec<Vec<u8>>,
-    writer: BitWriter,
-    /// The baseline record after the last one that the piece mentions.
-    cursor: usize,
-    in_base: bool,
-    /// The spawners that the piece has named.
-    spawners: Vec<(PeerId, Boot)>,
-    /// Whether the piece says anything yet.
+    coder: Coder<'a, Encoder>,
+    head: Head,
+    /// Whether the block that the last record is in was said to have changes.
+    in_block: bool,
+    /// The piece says nothing yet.
     empty: bool,
+    /// What the first piece taught.
+    learned: Option<Models>,
 }
 
-impl Encoder {
-    fn new(piece_bytes: usize) -> Self {
-        let mut encoder = Self {
-            piece_bytes,
-            pieces: Vec::new(),
-            writer: BitWriter::default(),
-            cursor: 0,
-            in_base: true,
-            spawners: Vec::new(),
-            empty: true,
-        };
-        encoder.writer.unsigned(0);
-        encoder
+/// How far a [`Writer`] was, with what it had learned.
+struct Checkpoint {
+    place: Place,
+    models: Models,
+    spawners: usize,
+    counter: u32,
+    likes: Vec<(KindId, Fields)>,
+    recent: u8,
+}
+
+impl<'a> Writer<'a> {
+    fn new(tick: Tick, basis: Option<Basis<'a>>, registry: &'a Registry, piece_bytes: usize) -> Self {
+        let coder = Coder::new(Encoder::new(piece_bytes), tick, basis, registry);
+        let head = Head { start: 0, end: 0, news: 0 };
+        Self { tick, basis, registry, piece_bytes, pieces: Vec::new(), coder, head, in_block: false, empty: true, learned: None }
+    }
+
+    /// A block of the baseline's records begins, with changes or without.
+    fn block(&mut self, index: usize, any: bool) {
+        self.in_block = false;
+        self.make_room(index);
+        self.in_block = any;
+        self.coder.block(index, any);
+        self.head.end = index;
+    }
+
+    fn unchanged(&mut self, index: usize) {
+        self.make_room(index);
+        self.coder.is_changed(index, false);
+        self.head.end = index + 1;
     }
 
     fn removed(&mut self, index: usize, replaced: bool) {
-        let written = self.try_item(|encoder| {
-            encoder.base_item(index);
-            encoder.writer.bit(true);
-            encoder.writer.bit(replaced);
-            encoder.cursor = index + 1;
+        self.item(index, 8, |writer| {
+            writer.coder.is_changed(index, true);
+            writer.coder.is_edited(true);
+            writer.coder.remains(false);
+            writer.coder.is_replaced(replaced);
         });
-        if !written {
-            self.next_piece(index);
-            self.base_item(index);
-            self.writer.bit(true);
-            self.writer.bit(replaced);
-            self.cursor = index + 1;
-        }
+        self.head.end = index + 1;
     }
 
-    fn changed(&mut self, index: usize, edits: Vec<(KindId, Edit)>, old: Option<&Record>) {
-        self.split_item(index, &edits, old, |encoder, split| {
-            encoder.base_item(index);
-            encoder.writer.bit(false);
-            encoder.writer.bit(split);
-            encoder.cursor = index + 1;
+    fn changed(&mut self, index: usize, record: &Record) {
+        self.item(index, longest(record), |writer| {
+            writer.coder.is_changed(index, true);
+            writer.coder.is_edited(false);
+            writer.coder.write_change(index, record);
+        });
+        self.head.end = index + 1;
+    }
+
+    fn edited(&mut self, index: usize, edits: &[(KindId, Edit)]) {
+        let old = self.basis.and_then(|basis| basis.baseline.records.get(index)).cloned();
+        self.split_item(index, edits, |writer, split, edits| {
+            writer.coder.is_changed(index, true);
+            writer.coder.is_edited(true);
+            writer.coder.remains(true);
+            writer.coder.write_edits(split, edits, old.as_deref());
+            writer.head.end = index + 1;
         });
     }
 
     /// No more is said of the baseline: the rest of its `length` records is unchanged.
     fn base_ends(&mut self, length: usize) {
-        self.close_base(length);
+        self.head.end = length;
+        self.in_block = false;
     }
 
     fn new_record(&mut self, record: &Record) {
-        let cursor = self.cursor;
-        self.split_item(cursor, &edits(record, None), None, |encoder, split| {
-            encoder.writer.bit(true);
-            encoder.entity(&record.entity);
-            encoder.writer.unsigned(record.number);
-            encoder.writer.bit(record.orphan == Orphan::Adopt);
-            encoder.writer.bit(split);
+        let end = self.head.end;
+        self.split_item(end, &edits(record, None), |writer, split, edits| {
+            writer.coder.write_new(record, split, edits);
+            writer.head.news += 1;
         });
     }
 
-    fn finish(mut self) -> Vec<Vec<u8>> {
-        self.writer.bit(false);
-        self.pieces.push(self.writer.finish());
-        self.pieces
+    fn finish(mut self) -> (Vec<Vec<u8>>, Models) {
+        let base = self.basis.map_or(0, |basis| basis.baseline.records.len());
+        self.head.end = base;
+        self.close();
+        let models = self.learned.take().unwrap_or_else(|| Models::new(self.registry));
+        (self.pieces, models)
+    }
+
+    /// Writes an item that takes at most `longest` bytes and fits any piece.
+    fn item(&mut self, index: usize, longest: usize, write: impl Fn(&mut Self)) {
+        if self.coder.bits.len() + HEAD_BYTES_MAX + longest <= self.piece_bytes {
+            write(self);
+            self.empty = false;
+        } else if !self.try_item(&write) {
+            self.next_piece(index);
+            write(self);
+            self.empty = false;
+        }
     }
 
     /// Writes an item and its edits, over as many pieces as it takes.
-    fn split_item(&mut self, index: usize, edits: &[(KindId, Edit)], old: Option<&Record>, head: impl Fn(&mut Self, bool)) {
+    fn split_item(&mut self, index: usize, edits: &[(KindId, Edit)], write: impl Fn(&mut Self, bool, &[(KindId, Edit)])) {
         let has_parts = edits.iter().any(|(_, edit)| matches!(edit, Edit::Part { .. }));
-        let whole = |encoder: &mut Self| {
-            head(encoder, has_parts);
-            encoder.edits(edits, old);
-        };
-        if self.try_item(whole) {
+        if self.try_item(|writer| write(writer, has_parts, edits)) {
             return;
         }
         if !self.empty {
             self.next_piece(index);
-            if self.try_item(whole) {
+            if self.try_item(|writer| write(writer, has_parts, edits)) {
                 return;
             }
         }
@@ -300,17 +342,11 @@ impl Encoder {
         while !rest.is_empty() {
             // At least one edit goes into each piece: none is longer than a part and its head, which any piece holds.
             let mut count = rest.len();
-            while count > 1
-                && !self.try_item(|encoder| {
-                    head(encoder, true);
-                    encoder.edits(&rest[..count], old);
-                })
-            {
+            while count > 1 && !self.try_item(|writer| write(writer, true, &rest[..count])) {
                 count /= 2;
             }
             if count == 1 {
-                head(self, true);
-                self.edits(&rest[..1], old);
+                write(self, true, &rest[..1]);
                 self.empty = false;
             }
             rest = &rest[count..];
@@ -322,276 +358,44 @@ impl Encoder {
 
     /// Writes an item; takes it back and returns false if the piece gets too long by it.
     fn try_item(&mut self, write: impl FnOnce(&mut Self)) -> bool {
-        let (mark, cursor, spawners): (Mark, usize, usize) = (self.writer.mark(), self.cursor, self.spawners.len());
+        let (checkpoint, head) = (self.coder.checkpoint(), self.head);
         write(self);
-        if self.writer.len() + CLOSING_BYTES <= self.piece_bytes {
+        if self.coder.bits.len() + HEAD_BYTES_MAX <= self.piece_bytes {
             self.empty = false;
             return true;
         }
-        self.writer.rewind(mark);
-        self.cursor = cursor;
-        self.spawners.truncate(spawners);
+        self.coder.go_back(checkpoint);
+        self.head = head;
         false
     }
 
-    fn next_piece(&mut self, start: usize) {
-        if self.in_base {
-            // What lies between the last mention and the next piece's start is unchanged. A split record counts for both.
-            self.writer.bit(false);
-            self.writer.unsigned(start.saturating_sub(self.cursor) as u32);
+    /// Sees to it that one more decision fits.
+    fn make_room(&mut self, index: usize) {
+        if !self.empty && self.coder.bits.len() + HEAD_BYTES_MAX + DECISION_BYTES > self.piece_bytes {
+            self.next_piece(index);
         }
-        self.writer.bit(false);
-        let piece = std::mem::take(&mut self.writer).finish();
-        self.pieces.push(piece);
-        self.spawners.clear();
+    }
+
+    /// Ends the piece before the baseline's record `index`, which the next one begins with.
+    fn next_piece(&mut self, index: usize) {
+        // A split record counts for both.
+        self.head.end = self.head.end.max(index);
+        self.close();
+        self.coder = Coder::new(Encoder::new(self.piece_bytes), self.tick, self.basis, self.registry);
+        self.head = Head { start: index, end: index, news: 0 };
         self.empty = true;
-        self.cursor = start;
-        self.writer.unsigned(start as u32);
-        if !self.in_base {
-            self.writer.bit(false);
-            self.writer.unsigned(0);
+        if self.in_block {
+            self.coder.block(index, true);
         }
     }
 
-    fn close_base(&mut self, length: usize) {
-        self.writer.bit(false);
-        self.writer.unsigned(length.saturating_sub(self.cursor) as u32);
-        self.cursor = length;
-        self.in_base = false;
-    }
-
-    fn base_item(&mut self, index: usize) {
-        self.writer.bit(true);
-        self.writer.unsigned((index - self.cursor) as u32);
-    }
-
-    fn edits(&mut self, edits: &[(KindId, Edit)], old: Option<&Record>) {
-        self.writer.unsigned(edits.len() as u32);
-        for (kind, edit) in edits {
-            self.writer.bits(u64::from(kind.0), 8);
-            match edit {
-                Edit::Set(Value::Fields(fields)) => {
-                    self.writer.bits(0, 2);
-                    let old = match old.and_then(|old| old.get(*kind)) {
-                        Some(Value::Fields(old)) => Some(old),
-                        _ => None,
-                    };
-                    for (index, field) in fields.iter().enumerate() {
-                        let before = old.and_then(|old| old.get(index)).copied().unwrap_or(0);
-                        self.writer.bit(*field != before);
-                        if *field != before {
-                            self.writer.signed(field.wrapping_sub(before));
-                        }
-                    }
-                }
-                Edit::Set(Value::Bytes { bytes, refs }) => {
-                    self.writer.bits(1, 2);
-                    self.writer.unsigned(refs.len() as u32);
-                    for entity in refs.iter() {
-                        self.entity(entity);
-                    }
-                    self.writer.unsigned(bytes.len() as u32);
-                    self.writer.bytes(bytes);
-                }
-                Edit::Unset => self.writer.bits(2, 2),
-                Edit::Part { total, offset, bytes } => {
-                    self.writer.bits(3, 2);
-                    self.writer.unsigned(*total as u32);
-                    self.writer.unsigned(*offset as u32);
-                    self.writer.unsigned(bytes.len() as u32);
-                    self.writer.bytes(bytes);
-                }
-            }
-        }
-    }
-
-    fn entity(&mut self, entity: &EntityId) {
-        let spawner = (entity.spawner, entity.boot);
-        let index = self.spawners.iter().position(|known| *known == spawner).unwrap_or(self.spawners.len());
-        self.writer.unsigned(index as u32);
-        if index == self.spawners.len() {
-            self.spawners.push(spawner);
-            self.writer.bytes(&entity.spawner.0);
-            self.writer.bits(u64::from(entity.boot.0), 32);
-        }
-        self.writer.unsigned(entity.counter);
-    }
-}
-
-struct Decoder<'a> {
-    reader: BitReader<'a>,
-    registry: &'a Registry,
-    spawners: Vec<(PeerId, Boot)>,
-}
-
-impl Decoder<'_> {
-    fn edits(&mut self, old: Option<&Record>) -> Result<Vec<(KindId, Edit)>, DecodeError> {
-        // One record may hold each component once, a long one in many parts.
-        let count = self.reader.below(KINDS_MAX * 256)?;
-        let mut edits = Vec::new();
-        for _ in 0..count {
-            let kind = KindId(self.reader.bits(8)? as u8);
-            let shape = self.registry.kind(kind).ok_or(DecodeError::Malformed)?.shape;
-            let edit = match (self.reader.bits(2)?, shape) {
-                (0, Shape::Fields(count)) => Edit::Set(self.fields(count, old.and_then(|old| old.get(kind)))?),
-                (1, Shape::Bytes) => Edit::Set(self.bytes_value()?),
-                (2, _) => Edit::Unset,
-                (3, Shape::Bytes) => {
-                    let (total, offset) = (self.reader.unsigned()? as usize, self.reader.unsigned()? as usize);
-                    let length = self.reader.below(PART_BYTES + 1)?;
-                    Edit::Part { total, offset, bytes: self.reader.bytes(length)?.into() }
-                }
-                _ => return Err(DecodeError::Malformed),
-            };
-            edits.push((kind, edit));
-        }
-        Ok(edits)
-    }
-
-    fn fields(&mut self, count: usize, old: Option<&Value>) -> Result<Value, DecodeError> {
-        debug_assert!(count <= FIELDS_MAX, "the registry sees to it");
-        let mut fields = match old {
-            Some(Value::Fields(old)) if old.len() == count => old.to_vec(),
-            _ => vec![0; count],
-        };
-        for field in &mut fields {
-            if self.reader.bit()? {
-                *field = field.wrapping_add(self.reader.signed()?);
-            }
-        }
-        Ok(Value::fields(fields))
-    }
-
-    fn bytes_value(&mut self) -> Result<Value, DecodeError> {
-        let count = self.reader.below(REFS_MAX + 1)?;
-        let refs = (0..count).map(|_| self.entity()).collect::<Result<Vec<_>, _>>()?;
-        let length = self.reader.below(PART_BYTES + 1)?;
-        Ok(Value::Bytes { bytes: self.reader.bytes(length)?.into(), refs: refs.into() })
-    }
-
-    fn entity(&mut self) -> Result<EntityId, DecodeError> {
-        let index = self.reader.below(self.spawners.len() + 1)?;
-        if index == self.spawners.len() {
-            let mut key = [0; 32];
-            key.copy_from_slice(&self.reader.bytes(32)?);
-            self.spawners.push((PeerId(key), Boot(self.reader.bits(32)? as u32)));
-        }
-        let (spawner, boot) = self.spawners[index];
-        Ok(EntityId { spawner, boot, counter: self.reader.unsigned()? })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::Kind;
-    use super::*;
-    use crate::id::Tick;
-    use crate::time::MeshTime;
-
-    fn registry() -> Registry {
-        let mut registry = Registry::default();
-        registry.register(Kind { name: "place".into(), shape: Shape::Fields(3) });
-        registry.register(Kind { name: "text".into(), shape: Shape::Bytes });
-        registry
-    }
-
-    fn entity(counter: u32) -> EntityId {
-        EntityId { spawner: PeerId([(counter % 3) as u8; 32]), boot: Boot(7), counter }
-    }
-
-    fn snapshot(records: impl IntoIterator<Item = Record>) -> Snapshot {
-        let mut records: Vec<_> = records.into_iter().map(Arc::new).collect();
-        records.sort_by_key(|record| record.entity);
-        records.dedup_by_key(|record| record.entity);
-        Snapshot { tick: Tick(1), at: MeshTime(0), records }
-    }
-
-    /// What a receiver with all pieces has, the pieces taken in reverse.
-    fn through(new: &Snapshot, baseline: Option<&Snapshot>, piece_bytes: usize) -> Vec<Arc<Record>> {
-        let mut assembler = Assembler::default();
-        for piece in encode(new, baseline, piece_bytes).iter().rev() {
-            assert!(piece.len() <= piece_bytes, "{} bytes", piece.len());
-            for item in decode(piece, baseline, &registry()).unwrap().items {
-                assembler.add(item, baseline, 4096).unwrap();
-            }
-        }
-        let (changed, removed) = assembler.finish().unwrap();
-        let mut records: BTreeMap<_, _> =
-            baseline.iter().flat_map(|baseline| &baseline.records).map(|record| (record.entity, record.clone())).collect();
-        for entity in removed {
-            records.remove(&entity);
-        }
-        records.extend(changed.into_iter().map(|record| (record.entity, record)));
-        records.into_values().collect()
-    }
-
-    fn record() -> impl Strategy<Value = Record> {
-        let place = prop::option::of(any::<[i32; 3]>());
-        let text = prop::option::of((prop::collection::vec(any::<u8>(), 0..2_000), 0_u32..30));
-        (0_u32..40, 0_u32..3, any::<bool>(), place, text).prop_map(|(counter, number, adopt, place, text)| {
-            let mut record = Record::new(entity(counter), number, if adopt { Orphan::Adopt } else { Orphan::Vanish });
-            if let Some(place) = place {
-                record.set(KindId(0), Value::fields(place));
-            }
-            if let Some((text, refs)) = text {
-                record.set(KindId(1), Value::Bytes { bytes: text.into(), refs: (0..refs % 4).map(entity).collect() });
-            }
-            record
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_change_survives(
-            old in prop::collection::vec(record(), 0..20), new in prop::collection::vec(record(), 0..20), kept in any::<u32>(),
-        ) {
-            let old = snapshot(old);
-            let kept = old.records.iter().enumerate().filter(|(index, _)| kept >> index & 1 == 1).map(|(_, record)| Record::clone(record));
-            let new = snapshot(kept.chain(new));
-            prop_assert_eq!(&through(&new, Some(&old), 1_000), &new.records);
-            prop_assert_eq!(&through(&new, None, 1_000), &new.records);
-        }
-
-        #[test]
-        fn any_bytes_give_a_piece_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let base = snapshot((0..20).map(|counter| Record::new(entity(counter), 0, Orphan::Vanish)));
-            if let Ok(piece) = decode(&bytes, Some(&base), &registry()) {
-                let mut assembler = Assembler::default();
-                for item in piece.items {
-                    if assembler.add(item, Some(&base), 4096).is_err() {
-                        return Ok(());
-                    }
-                }
-                let _ = assembler.finish();
-            }
-        }
-    }
-
-    #[test]
-    fn the_unchanged_costs_nothing() {
-        let world = snapshot((0..1_000).map(|counter| Record::new(entity(counter), 0, Orphan::Adopt)));
-        let pieces = encode(&world, Some(&world), 1_000);
-        assert_eq!(pieces.len(), 1);
-        assert!(pieces[0].len() <= 4, "{} bytes", pieces[0].len());
-    }
-
-    #[test]
-    fn a_lost_piece_spoils_no_other() {
-        let mut world = snapshot((0..600).map(|counter| Record::new(entity(counter), 0, Orphan::Adopt)));
-        for record in &mut world.records {
-            Arc::make_mut(record).set(KindId(0), Value::fields([1, 2, 3]));
-        }
-        let pieces = encode(&world, None, 500);
-        assert!(pieces.len() > 3);
-        for piece in pieces {
-            let items = decode(&piece, None, &registry()).unwrap().items;
-            assert!(!items.is_empty());
-            for item in items {
-                assert!(!item.split);
-                assert_eq!(item.edits, [(KindId(0), Edit::Set(Value::fields([1, 2, 3])))]);
-            }
-        }
+    fn close(&mut self) {
+        let base = self.basis.map_or(0, |basis| basis.baseline.records.len());
+        let coder = std::mem::replace(&mut self.coder, Coder::new(Encoder::new(0), self.tick, self.basis, self.registry));
+        let (encoder, models) = coder.into_parts();
+        let mut piece = Vec::from(self.head.write(base));
+        piece.extend_from_slice(&encoder.finish());
+        self.pieces.push(piece);
+        self.learned.get_or_insert(models);
     }
 }

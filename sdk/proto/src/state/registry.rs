@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::id::{EntityId, PeerId};
 
@@ -12,6 +13,8 @@ use crate::id::{EntityId, PeerId};
 pub const KINDS_MAX: usize = 256;
 /// Most integers one component may have.
 pub const FIELDS_MAX: usize = 64;
+/// Most integers in one group.
+pub const GROUP_MAX: usize = 8;
 /// Most entities one component may refer to.
 pub const REFS_MAX: usize = 64;
 
@@ -19,20 +22,34 @@ pub const REFS_MAX: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registry {
     kinds: Vec<Kind>,
+    /// Where each kind's groups begin, counted over all kinds.
+    first_groups: Vec<usize>,
+    groups: usize,
+    /// Where the first choice among each kind's integers stands.
+    choices: Vec<Option<usize>>,
 }
 
 impl Registry {
     /// Adds a component and returns its number. A name already there keeps its number and its first shape.
     ///
     /// # Panics
-    /// With more than [`KINDS_MAX`] components, or more than [`FIELDS_MAX`] integers in one: a game's programming error,
-    /// met at its start.
+    /// With more than [`KINDS_MAX`] components, more than [`FIELDS_MAX`] integers in one, or a group of none or of more than
+    /// [`GROUP_MAX`]: a game's programming error, met at its start.
     pub fn register(&mut self, kind: Kind) -> KindId {
         if let Some(index) = self.kinds.iter().position(|known| known.name == kind.name) {
             return KindId(index as u8);
         }
         assert!(self.kinds.len() < KINDS_MAX, "at most {KINDS_MAX} replicated components");
-        assert!(!matches!(kind.shape, Shape::Fields(n) if n > FIELDS_MAX), "at most {FIELDS_MAX} fields in a component");
+        if let Shape::Fields(groups) = kind.shape {
+            assert!(kind.shape.fields() <= FIELDS_MAX, "at most {FIELDS_MAX} fields in a component");
+            assert!(groups.iter().all(|group| (1..=GROUP_MAX).contains(&group.len())), "1 to {GROUP_MAX} integers in a group");
+        }
+        self.first_groups.push(self.groups);
+        self.groups += match kind.shape {
+            Shape::Fields(groups) => groups.len(),
+            Shape::Bytes => 1,
+        };
+        self.choices.push(kind.shape.choice());
         self.kinds.push(kind);
         KindId((self.kinds.len() - 1) as u8)
     }
@@ -42,10 +59,25 @@ impl Registry {
         self.kinds.get(usize::from(kind.0))
     }
 
+    /// The number of a registered kind's first group of integers, counted over all kinds.
+    pub(crate) fn first_group(&self, kind: KindId) -> usize {
+        self.first_groups.get(usize::from(kind.0)).copied().unwrap_or_default()
+    }
+
+    /// Where the first choice among a kind's integers stands, if it has one.
+    pub(crate) fn choice(&self, kind: KindId) -> Option<usize> {
+        self.choices.get(usize::from(kind.0)).copied().flatten()
+    }
+
+    /// How many groups there are in all; bytes count as one.
+    pub(crate) fn group_count(&self) -> usize {
+        self.groups
+    }
+
     /// Whether `value` has the shape that `kind` promises.
     pub fn admits(&self, kind: KindId, value: &Value, component_bytes_max: usize) -> bool {
         match (self.kind(kind).map(|kind| kind.shape), value) {
-            (Some(Shape::Fields(n)), Value::Fields(fields)) => fields.len() == n,
+            (Some(shape @ Shape::Fields(_)), Value::Fields(fields)) => fields.len() == shape.fields(),
             (Some(Shape::Bytes), Value::Bytes { bytes, refs }) => bytes.len() <= component_bytes_max && refs.len() <= REFS_MAX,
             _ => false,
         }
@@ -56,11 +88,19 @@ impl Registry {
         let mut hash = blake3::Hasher::new_derive_key("peerflock 1 registry");
         for kind in &self.kinds {
             hash.update(&(kind.name.len() as u64).to_le_bytes()).update(kind.name.as_bytes());
-            let shape = match kind.shape {
-                Shape::Bytes => 0,
-                Shape::Fields(n) => 1 + n as u64,
+            let Shape::Fields(groups) = kind.shape else {
+                hash.update(&[0]);
+                continue;
             };
-            hash.update(&shape.to_le_bytes());
+            hash.update(&[1]).update(&(groups.len() as u64).to_le_bytes());
+            for group in groups {
+                hash.update(match group {
+                    Group::Motion(_) => b"m",
+                    Group::Rotation => b"r",
+                    Group::Choice => b"c",
+                });
+                hash.update(&(group.len() as u64).to_le_bytes());
+            }
         }
         let mut fingerprint = [0; 16];
         hash.finalize_xof().fill(&mut fingerprint);
@@ -84,17 +124,59 @@ pub struct Kind {
 /// What the values of a component look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// So many quantized integers, sent as differences (see [`quantize`](super::quantize)).
-    Fields(usize),
+    /// Quantized integers (see [`quantize`](super::quantize)), group by group; sent as differences from what all have.
+    Fields(&'static [Group]),
     /// Bytes that only the game understands, with references to entities set apart; sent whole when they change.
     Bytes,
+}
+
+impl Shape {
+    /// How many integers a value has.
+    pub fn fields(&self) -> usize {
+        match self {
+            Self::Fields(groups) => groups.iter().map(Group::len).sum(),
+            Self::Bytes => 0,
+        }
+    }
+
+    fn choice(&self) -> Option<usize> {
+        let Self::Fields(groups) = self else { return None };
+        let before = groups.iter().take_while(|group| **group != Group::Choice);
+        groups.contains(&Group::Choice).then(|| before.map(Group::len).sum())
+    }
+}
+
+/// Integers of one component that belong together. A group that does not change costs next to nothing, and of what does, the coder
+/// learns how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// So many integers, 1 to [`GROUP_MAX`], that move, and move together: a position, a velocity, an angle, a count. They are expected to go on as
+    /// they did.
+    Motion(u8),
+    /// Four integers: a rotation as [`quantize::quaternion`](super::quantize::quaternion) makes them, the index of the largest component and
+    /// the other three in steps of any size.
+    Rotation,
+    /// One integer that stands for something: an enum, a flag. It is expected to stay, and often says whether the entity does.
+    Choice,
+}
+
+impl Group {
+    /// How many integers it has.
+    #[expect(clippy::len_without_is_empty, reason = "no group is empty")]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Motion(count) => *count as usize,
+            Self::Rotation => 4,
+            Self::Choice => 1,
+        }
+    }
 }
 
 /// A component's value as all members hold it, bit by bit.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// Quantized integers.
-    Fields(Arc<[i32]>),
+    Fields(Fields),
     /// Bytes, and the entities they refer to.
     Bytes {
         /// The game's own encoding, with an index into `refs` wherever it means an entity.
@@ -104,6 +186,9 @@ pub enum Value {
     },
 }
 
+/// The integers of one value; those of a `Transform` fit in place.
+pub type Fields = SmallVec<[i32; 10]>;
+
 impl Value {
     /// Plain bytes that refer to no entity.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
@@ -111,8 +196,8 @@ impl Value {
     }
 
     /// Quantized integers.
-    pub fn fields(fields: impl Into<Arc<[i32]>>) -> Self {
-        Self::Fields(fields.into())
+    pub fn fields(fields: impl AsRef<[i32]>) -> Self {
+        Self::Fields(Fields::from_slice(fields.as_ref()))
     }
 }
 
@@ -191,6 +276,7 @@ mod tests {
         assert_eq!(of(&["a", "b"], Shape::Bytes), of(&["a", "b", "a"], Shape::Bytes));
         assert_ne!(of(&["a", "b"], Shape::Bytes), of(&["b", "a"], Shape::Bytes));
         assert_ne!(of(&["ab"], Shape::Bytes), of(&["a", "b"], Shape::Bytes));
-        assert_ne!(of(&["a"], Shape::Bytes), of(&["a"], Shape::Fields(1)));
+        assert_ne!(of(&["a"], Shape::Bytes), of(&["a"], Shape::Fields(&[Group::Choice])));
+        assert_ne!(of(&["a"], Shape::Fields(&[Group::Choice])), of(&["a"], Shape::Fields(&[Group::Motion(1)])));
     }
 }

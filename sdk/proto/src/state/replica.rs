@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::acks::{Acked, HISTORY_TICKS};
-use super::coder::{self, Assembler, Item, Piece};
+use super::coder::{self, Assembler, Basis, Item, Models, Piece};
 use super::registry::Registry;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{Boot, EntityId, Tick};
@@ -16,6 +16,8 @@ const ASSEMBLIES_MAX: usize = 4;
 /// Ticks of which none became whole before a neighbor is asked for one: pieces that get lost again and again would keep us from
 /// ever learning what was removed, and the origin from a baseline.
 const STARVED_TICKS: u32 = 10;
+/// Ticks kept before the oldest that the origin still builds on: for what comes late.
+const SLACK_TICKS: u32 = 24;
 /// Most pieces of one tick.
 pub(crate) const PIECES_MAX: usize = 4_096;
 
@@ -27,6 +29,8 @@ pub(crate) struct PieceHeader {
     pub(crate) piece: usize,
     pub(crate) pieces: usize,
     pub(crate) baseline: Option<Tick>,
+    /// Where what moves came from; an older tick than the baseline.
+    pub(crate) reference: Option<Tick>,
 }
 
 /// A claim that changed: from what, to what, as of when. None: the entity is not there.
@@ -53,7 +57,12 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) boot: Boot,
-    claims: BTreeMap<EntityId, Claim>,
+    /// Sorted by entity.
+    claims: Vec<Claim>,
+    /// The newest whole tick that was claimed: no claim is older.
+    floor: Tick,
+    /// The records that the claims are exactly, if they are those of one tick.
+    claimed: Option<Arc<Vec<Arc<Record>>>>,
     /// Whole ticks, ascending.
     history: VecDeque<Arc<Snapshot>>,
     assemblies: BTreeMap<Tick, Assembly>,
@@ -68,17 +77,23 @@ struct Claim {
     record: Arc<Record>,
 }
 
+/// The pieces of a tick that is not whole yet.
 #[derive(Debug)]
 struct Assembly {
     got: Vec<bool>,
+    changed: Vec<Arc<Record>>,
+    removed: Vec<EntityId>,
     items: Vec<Item>,
+    models: Option<Models>,
 }
 
 impl Replica {
     pub(crate) fn new(boot: Boot) -> Self {
         Self {
             boot,
-            claims: BTreeMap::new(),
+            claims: Vec::new(),
+            floor: Tick(0),
+            claimed: None,
             history: VecDeque::new(),
             assemblies: BTreeMap::new(),
             acked: Acked::default(),
@@ -91,7 +106,7 @@ impl Replica {
     }
 
     pub(crate) fn claim(&self, entity: &EntityId) -> Option<&Arc<Record>> {
-        self.claims.get(entity).map(|claim| &claim.record)
+        self.find(entity, 0).ok().map(|index| &self.claims[index].record)
     }
 
     /// Whether ticks come, up to `tick`, but none has been whole for long.
@@ -102,11 +117,15 @@ impl Replica {
 
     /// The whole tick `tick`, else the newest whole one.
     pub(crate) fn snapshot_near(&self, tick: Tick) -> Option<&Arc<Snapshot>> {
-        self.history.iter().find(|snapshot| snapshot.tick == tick).or_else(|| self.history.back())
+        self.snapshot(tick).or_else(|| self.history.back())
     }
 
     pub(crate) fn newest(&self) -> Option<&Arc<Snapshot>> {
         self.history.back()
+    }
+
+    fn snapshot(&self, tick: Tick) -> Option<&Arc<Snapshot>> {
+        self.history.iter().rev().find(|snapshot| snapshot.tick == tick)
     }
 
     /// Takes a piece in.
@@ -118,47 +137,48 @@ impl Replica {
         limits: &crate::config::Limits,
     ) -> Result<Received, DecodeError> {
         self.first_heard.get_or_insert(header.tick);
-        let baseline = match header.baseline {
-            None => None,
-            Some(tick) => match self.history.iter().find(|snapshot| snapshot.tick == tick) {
-                Some(snapshot) => Some(snapshot.clone()),
-                None => return Ok(Received::MissingBaseline(tick)),
-            },
+        let known = |tick: Option<Tick>| tick.map(|tick| self.snapshot(tick).cloned().ok_or(tick)).transpose();
+        let (baseline, reference) = match (known(header.baseline), known(header.reference)) {
+            (Ok(baseline), Ok(reference)) => (baseline, reference),
+            (Err(tick), _) => return Ok(Received::MissingBaseline(tick)),
+            // The origin will know before long that we have the one without the other.
+            (_, Err(_)) => return Ok(Received::Claims(Vec::new())),
         };
-        if self.history.iter().any(|snapshot| snapshot.tick == header.tick) || self.is_ancient(header.tick) {
+        if self.snapshot(header.tick).is_some() || self.is_ancient(header.tick) {
             return Ok(Received::Claims(Vec::new()));
         }
-        let piece = coder::decode(body, baseline.as_deref(), registry)?;
-        if header.pieces == 1 {
-            return self.complete(header, piece.items, baseline.as_deref(), limits);
+        if let Some(baseline) = header.baseline {
+            self.forget_before(header.reference.unwrap_or(baseline).min(baseline));
         }
-        let changes = self.apply_piece(header, &piece, baseline.as_deref(), limits)?;
+        let baseline = baseline.as_deref();
+        let basis = baseline.map(|baseline| Basis { baseline, reference: reference.as_deref() });
+        let piece = coder::decode(body, header.tick, basis, registry, limits.entities_per_origin)?;
+        if header.pieces == 1 {
+            let Piece { changed, removed, items, models, .. } = piece;
+            let assembly = Assembly { got: Vec::new(), changed, removed, items, models: Some(models) };
+            return self.complete(header, assembly, baseline, limits).map(Received::Claims);
+        }
+        let mut changes = self.apply_piece(header, &piece, baseline, limits)?;
         if !self.assemblies.contains_key(&header.tick) && self.assemblies.len() >= ASSEMBLIES_MAX {
             if self.assemblies.first_key_value().is_some_and(|(oldest, _)| *oldest > header.tick) {
                 return Ok(Received::Claims(changes));
             }
             self.assemblies.pop_first();
         }
-        let assembly =
-            self.assemblies.entry(header.tick).or_insert_with(|| Assembly { got: vec![false; header.pieces], items: Vec::new() });
-        match assembly.got.get_mut(header.piece) {
-            Some(got) if !*got => *got = true,
-            Some(_) => return Ok(Received::Claims(changes)),
-            None => return Err(DecodeError::Malformed),
+        let assembly = self.assemblies.entry(header.tick).or_insert_with(|| Assembly::of(header.pieces));
+        if !assembly.add(header.piece, piece)? {
+            return Ok(Received::Claims(changes));
         }
-        assembly.items.extend(piece.items);
-        if assembly.items.len() > 2 * limits.entities_per_origin {
+        if assembly.len() > 2 * limits.entities_per_origin {
             self.assemblies.remove(&header.tick);
             return Err(DecodeError::TooLong(limits.entities_per_origin));
         }
-        if !assembly.got.iter().all(|got| *got) {
-            return Ok(Received::Claims(changes));
+        if assembly.got.iter().all(|got| *got)
+            && let Some(assembly) = self.assemblies.remove(&header.tick)
+        {
+            changes.extend(self.complete(header, assembly, baseline, limits)?);
         }
-        let items = self.assemblies.remove(&header.tick).map(|assembly| assembly.items).unwrap_or_default();
-        let Received::Claims(completed) = self.complete(header, items, baseline.as_deref(), limits)? else {
-            return Ok(Received::Claims(changes));
-        };
-        Ok(Received::Claims(changes.into_iter().chain(completed).collect()))
+        Ok(Received::Claims(changes))
     }
 
     /// A piece of a tick that is not whole yet: what it says counts at once, but for records that it says only a part of.
@@ -173,19 +193,25 @@ impl Replica {
         for item in piece.items.iter().filter(|item| !item.split) {
             assembler.add(item.clone(), baseline, limits.component_bytes)?;
         }
-        let (records, removed) = assembler.finish()?;
-        let mentioned: BTreeSet<EntityId> = piece.items.iter().map(|item| item.entity).collect();
+        let mut records = assembler.finish()?;
+        let spoken_of: BTreeSet<EntityId> = piece.items.iter().map(|item| item.entity).collect();
         let base: &[Arc<Record>] = baseline.map_or(&[], |baseline| &baseline.records);
-        let unchanged = base[piece.start.min(base.len())..piece.end.min(base.len())]
-            .iter()
-            .filter(|record| !mentioned.contains(&record.entity))
-            .cloned();
-        let mut changes = Vec::new();
-        for record in unchanged.chain(records) {
-            self.claim_at(header, record.entity, Some(record), &mut changes);
+        let (mut changed, mut removed) = (piece.changed.iter().peekable(), piece.removed.iter().peekable());
+        for old in &base[piece.start.min(base.len())..piece.end.min(base.len())] {
+            if let Some(record) = changed.next_if(|record| record.entity == old.entity) {
+                records.push(record.clone());
+            } else if removed.next_if(|entity| **entity == old.entity).is_none() && !spoken_of.contains(&old.entity) {
+                records.push(old.clone());
+            }
         }
-        for entity in removed {
-            self.claim_at(header, entity, None, &mut changes);
+        let moment = Moment { tick: header.tick, at: header.at };
+        let mut changes = Vec::new();
+        let mut place = 0;
+        for record in records {
+            place = self.claim_one(moment, record.entity, Some(record), place, &mut changes);
+        }
+        for entity in &piece.removed {
+            place = self.claim_one(moment, *entity, None, place, &mut changes);
         }
         Ok(changes)
     }
@@ -194,22 +220,29 @@ impl Replica {
     fn complete(
         &mut self,
         header: PieceHeader,
-        items: Vec<Item>,
+        assembly: Assembly,
         baseline: Option<&Snapshot>,
         limits: &crate::config::Limits,
-    ) -> Result<Received, DecodeError> {
-        let mut assembler = Assembler::default();
-        for item in items {
-            assembler.add(item, baseline, limits.component_bytes)?;
+    ) -> Result<Vec<ClaimChange>, DecodeError> {
+        let Assembly { mut changed, mut removed, items, models, .. } = assembly;
+        if !items.is_empty() {
+            let mut assembler = Assembler::default();
+            for item in items {
+                assembler.add(item, baseline, limits.component_bytes)?;
+            }
+            changed.extend(assembler.finish()?);
         }
-        let (changed, mut removed) = assembler.finish()?;
+        changed.sort_by_key(|record| record.entity);
         removed.sort_unstable();
-        let base: &[Arc<Record>] = baseline.map_or(&[], |baseline| &baseline.records);
-        let records = merge(base, changed, &removed);
+        let records = match baseline {
+            Some(baseline) if changed.is_empty() && removed.is_empty() => baseline.records.clone(),
+            _ => Arc::new(merge(baseline.map_or(&[], |baseline| &baseline.records), changed, &removed)),
+        };
         if records.len() > limits.entities_per_origin {
             return Err(DecodeError::TooLong(limits.entities_per_origin));
         }
-        Ok(Received::Claims(self.adopt_snapshot(Snapshot { tick: header.tick, at: header.at, records })))
+        let models = Arc::new(models.ok_or(DecodeError::Malformed)?);
+        Ok(self.adopt_snapshot(Snapshot { tick: header.tick, at: header.at, records, models }))
     }
 
     /// Forgets all ticks from `from` on, which somebody altered: what changes for it.
@@ -220,7 +253,8 @@ impl Replica {
         self.acked = Acked::default();
         self.history.iter().for_each(|snapshot| self.acked.add(snapshot.tick));
         // Whatever comes next is newer than what is left.
-        self.claims.values_mut().for_each(|claim| claim.tick = Tick(0));
+        self.claims.iter_mut().for_each(|claim| claim.tick = Tick(0));
+        (self.floor, self.claimed) = (Tick(0), None);
         self.history.pop_back().map(|newest| self.adopt_snapshot(Snapshot::clone(&newest))).unwrap_or_default()
     }
 
@@ -231,62 +265,179 @@ impl Replica {
         }
         let Err(position) = self.history.binary_search_by_key(&snapshot.tick, |known| known.tick) else { return Vec::new() };
         self.acked.add(snapshot.tick);
-        let snapshot = Arc::new(snapshot);
-        self.history.insert(position, snapshot.clone());
-        let newest = self.history.back().map_or(snapshot.tick, |newest| newest.tick);
+        let (moment, records) = (Moment { tick: snapshot.tick, at: snapshot.at }, snapshot.records.clone());
+        self.history.insert(position, Arc::new(snapshot));
+        let newest = self.history.back().map_or(moment.tick, |newest| newest.tick);
         while self.history.front().is_some_and(|oldest| newest.0 - oldest.tick.0 >= HISTORY_TICKS) {
             self.history.pop_front();
         }
-        self.assemblies.retain(|tick, _| *tick > snapshot.tick);
-
-        let header = PieceHeader { tick: snapshot.tick, at: snapshot.at, piece: 0, pieces: 1, baseline: None };
+        self.assemblies.retain(|tick, _| *tick > moment.tick);
+        if moment.tick < self.floor {
+            return Vec::new();
+        }
         let mut changes = Vec::new();
-        for record in &snapshot.records {
-            self.claim_at(header, record.entity, Some(record.clone()), &mut changes);
-        }
-        if self.claims.len() > snapshot.records.len() {
-            let gone: Vec<EntityId> = self
-                .claims
-                .iter()
-                .filter(|(entity, claim)| claim.tick < snapshot.tick && snapshot.get(entity).is_none())
-                .map(|(entity, _)| *entity)
-                .collect();
-            for entity in gone {
-                self.claim_at(header, entity, None, &mut changes);
-            }
-        }
+        self.claim_all(moment, &records, &mut changes);
         changes
     }
 
-    fn claim_at(&mut self, header: PieceHeader, entity: EntityId, new: Option<Arc<Record>>, changes: &mut Vec<ClaimChange>) {
-        let newest_whole = self.history.back().map_or(Tick(0), |newest| newest.tick);
-        let old = self.claims.get_mut(&entity);
-        // What a newer tick no longer has is gone, whatever an older one says.
-        if old.as_ref().map_or(newest_whole, |old| old.tick) > header.tick {
+    /// Forgets ticks so long before `oldest`, the oldest that the origin still builds on, that nothing late builds on them either.
+    fn forget_before(&mut self, oldest: Tick) {
+        while self.history.front().is_some_and(|first| oldest.0.saturating_sub(first.tick.0) > SLACK_TICKS) {
+            self.history.pop_front();
+        }
+    }
+
+    /// The claims of a whole tick that is newer than all whole ones before.
+    fn claim_all(&mut self, moment: Moment, records: &Arc<Vec<Arc<Record>>>, changes: &mut Vec<ClaimChange>) {
+        self.floor = moment.tick;
+        if self.claimed.as_ref().is_some_and(|claimed| Arc::ptr_eq(claimed, records)) {
             return;
         }
-        let old_number = old.as_ref().map(|old| old.record.number);
-        let differs = match (&old, &new) {
-            (Some(old), Some(new)) => !Arc::ptr_eq(&old.record, new) && old.record != *new,
-            (old, new) => old.is_some() != new.is_some(),
-        };
-        match (old, &new) {
-            (Some(old), Some(record)) => *old = Claim { tick: header.tick, record: record.clone() },
-            (None, Some(record)) => {
-                self.claims.insert(entity, Claim { tick: header.tick, record: record.clone() });
+        // Mostly the same entities are there as before.
+        let mut same = 0;
+        let mut exact = true;
+        for (claim, record) in self.claims.iter_mut().zip(records.iter()) {
+            if claim.record.entity != record.entity {
+                break;
             }
-            (_, None) => {
-                self.claims.remove(&entity);
+            exact &= claim.update(moment, record, changes);
+            same += 1;
+        }
+        if same < self.claims.len() || same < records.len() {
+            let mut olds = self.claims.split_off(same).into_iter().peekable();
+            for record in &records[same..] {
+                while let Some(old) = olds.next_if(|old| old.record.entity < record.entity) {
+                    exact &= self.keep_or_end(moment, old, changes);
+                }
+                match olds.next_if(|old| old.record.entity == record.entity) {
+                    Some(mut old) => {
+                        exact &= old.update(moment, record, changes);
+                        self.claims.push(old);
+                    }
+                    None => {
+                        self.claims.push(Claim { tick: moment.tick, record: record.clone() });
+                        changes.push(moment.change(record.entity, Some(record.clone()), None));
+                    }
+                }
+            }
+            for old in olds {
+                exact &= self.keep_or_end(moment, old, changes);
             }
         }
-        if differs {
-            changes.push(ClaimChange { entity, new, old_number, tick: header.tick, at: header.at });
+        self.claimed = exact.then(|| records.clone());
+    }
+
+    /// A claim on what a whole tick no longer has: ends, unless it is newer.
+    fn keep_or_end(&mut self, moment: Moment, old: Claim, changes: &mut Vec<ClaimChange>) -> bool {
+        if old.tick > moment.tick {
+            self.claims.push(old);
+            return false;
         }
+        changes.push(moment.change(old.record.entity, None, Some(old.record.number)));
+        true
+    }
+
+    /// One claim of a tick that is not whole. `place`: about where it stands; where the next one stands then.
+    fn claim_one(
+        &mut self,
+        moment: Moment,
+        entity: EntityId,
+        new: Option<Arc<Record>>,
+        place: usize,
+        changes: &mut Vec<ClaimChange>,
+    ) -> usize {
+        self.claimed = None;
+        match (self.find(&entity, place), new) {
+            (Ok(index), Some(record)) => {
+                if moment.tick >= self.floor {
+                    self.claims[index].update(moment, &record, changes);
+                }
+                index + 1
+            }
+            (Ok(index), None) => {
+                let old = &self.claims[index];
+                if moment.tick >= old.tick.max(self.floor) {
+                    changes.push(moment.change(entity, None, Some(old.record.number)));
+                    self.claims.remove(index);
+                }
+                index
+            }
+            // What a newer tick no longer has is gone, whatever an older one says.
+            (Err(index), Some(record)) if moment.tick >= self.floor => {
+                self.claims.insert(index, Claim { tick: moment.tick, record: record.clone() });
+                changes.push(moment.change(entity, Some(record), None));
+                index + 1
+            }
+            (Err(index), _) => index,
+        }
+    }
+
+    /// Where an entity's claim is, or belongs; `place`: where it probably is.
+    fn find(&self, entity: &EntityId, place: usize) -> Result<usize, usize> {
+        if self.claims.get(place).is_some_and(|claim| claim.record.entity == *entity) {
+            return Ok(place);
+        }
+        self.claims.binary_search_by_key(entity, |claim| claim.record.entity)
     }
 
     /// Older than anything kept: neither a baseline nor news.
     fn is_ancient(&self, tick: Tick) -> bool {
         self.history.back().is_some_and(|newest| newest.tick.0.saturating_sub(tick.0) >= HISTORY_TICKS)
+    }
+}
+
+/// When something was claimed.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    tick: Tick,
+    at: MeshTime,
+}
+
+impl Moment {
+    fn change(self, entity: EntityId, new: Option<Arc<Record>>, old_number: Option<u32>) -> ClaimChange {
+        ClaimChange { entity, new, old_number, tick: self.tick, at: self.at }
+    }
+}
+
+impl Claim {
+    /// Whether the claim is this record now; it stays what it is where it is newer.
+    fn update(&mut self, moment: Moment, record: &Arc<Record>, changes: &mut Vec<ClaimChange>) -> bool {
+        if self.tick > moment.tick {
+            return false;
+        }
+        self.tick = moment.tick;
+        if !Arc::ptr_eq(&self.record, record) {
+            if self.record != *record {
+                changes.push(moment.change(record.entity, Some(record.clone()), Some(self.record.number)));
+            }
+            self.record = record.clone();
+        }
+        true
+    }
+}
+
+impl Assembly {
+    fn of(pieces: usize) -> Self {
+        Self { got: vec![false; pieces], changed: Vec::new(), removed: Vec::new(), items: Vec::new(), models: None }
+    }
+
+    /// Adds a piece; false if it was there.
+    fn add(&mut self, number: usize, piece: Piece) -> Result<bool, DecodeError> {
+        let got = self.got.get_mut(number).ok_or(DecodeError::Malformed)?;
+        if std::mem::replace(got, true) {
+            return Ok(false);
+        }
+        self.changed.extend(piece.changed);
+        self.removed.extend(piece.removed);
+        self.items.extend(piece.items);
+        if number == 0 {
+            self.models = Some(piece.models);
+        }
+        Ok(true)
+    }
+
+    fn len(&self) -> usize {
+        self.changed.len() + self.removed.len() + self.items.len()
     }
 }
 
@@ -310,14 +461,14 @@ fn merge(base: &[Arc<Record>], changed: Vec<Arc<Record>>, removed: &[EntityId]) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, KindId, Orphan, Shape, Value};
+    use super::super::{Group, Kind, KindId, Orphan, Shape, Value};
     use super::*;
     use crate::config::Limits;
     use crate::id::PeerId;
 
     fn registry() -> Registry {
         let mut registry = Registry::default();
-        registry.register(Kind { name: "place".into(), shape: Shape::Fields(1) });
+        registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(1)]) });
         registry
     }
 
@@ -331,11 +482,20 @@ mod tests {
             record.set(KindId(0), Value::fields([*place]));
             Arc::new(record)
         };
-        Snapshot { tick: Tick(tick), at: MeshTime(0), records: places.iter().map(record).collect() }
+        let records = Arc::new(places.iter().map(record).collect());
+        Snapshot { tick: Tick(tick), at: MeshTime(0), records, models: Arc::new(Models::new(&registry())) }
+    }
+
+    /// A tick's pieces, and the tick with what was learned by them.
+    fn encode(mut new: Snapshot, baseline: Option<&Snapshot>, piece_bytes: usize) -> (Vec<Vec<u8>>, Snapshot) {
+        let basis = baseline.map(|baseline| Basis { baseline, reference: None });
+        let (pieces, models) = coder::encode(&new, basis, &registry(), piece_bytes);
+        new.models = Arc::new(models);
+        (pieces, new)
     }
 
     fn header(tick: u32, piece: usize, pieces: usize, baseline: Option<u32>) -> PieceHeader {
-        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline: baseline.map(Tick) }
+        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline: baseline.map(Tick), reference: None }
     }
 
     fn claims(received: Received) -> Vec<(u32, bool)> {
@@ -349,17 +509,19 @@ mod tests {
     fn deltas_follow_one_another_and_old_ones_change_nothing() {
         let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
-        let (first, second, third) =
-            (snapshot(1, &[(1, 10), (2, 20)]), snapshot(2, &[(1, 11), (2, 20)]), snapshot(3, &[(2, 20), (3, 30)]));
-        let full = &coder::encode(&first, None, 1_000)[0];
-        assert_eq!(claims(replica.receive(header(1, 0, 1, None), full, &registry, &limits).unwrap()), [(1, true), (2, true)]);
-        let delta = &coder::encode(&third, Some(&first), 1_000)[0];
+        let (full, first) = encode(snapshot(1, &[(1, 10), (2, 20)]), None, 1_000);
         assert_eq!(
-            claims(replica.receive(header(3, 0, 1, Some(1)), delta, &registry, &limits).unwrap()),
-            [(3, true), (1, false)]
+            claims(replica.receive(header(1, 0, 1, None), &full[0], &registry, &limits).unwrap()),
+            [(1, true), (2, true)]
+        );
+        let (delta, _) = encode(snapshot(3, &[(2, 20), (3, 30)]), Some(&first), 1_000);
+        assert_eq!(
+            claims(replica.receive(header(3, 0, 1, Some(1)), &delta[0], &registry, &limits).unwrap()),
+            [(1, false), (3, true)]
         );
         // Late: a baseline to come, but not what is shown.
-        let late = &coder::encode(&second, Some(&first), 1_000)[0];
+        let (late, _) = encode(snapshot(2, &[(1, 11), (2, 20)]), Some(&first), 1_000);
+        let late = &late[0];
         assert_eq!(claims(replica.receive(header(2, 0, 1, Some(1)), late, &registry, &limits).unwrap()), []);
         assert_eq!(replica.claims.len(), 2);
         assert!(matches!(
@@ -373,10 +535,10 @@ mod tests {
         let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         let first: Vec<_> = (0..100).map(|n| (n, 0)).collect();
-        let second: Vec<_> = (0..100).map(|n| (n, 1_000_000)).collect();
+        let second: Vec<_> = (0..100_u32).map(|n| (n, (n + 1).wrapping_mul(2_654_435_761) as i32)).collect();
         let (first, second) = (snapshot(1, &first), snapshot(2, &second));
         replica.adopt_snapshot(first.clone());
-        let pieces = coder::encode(&second, Some(&first), 200);
+        let (pieces, second) = encode(second, Some(&first), 200);
         assert!(pieces.len() > 2);
         let receive = |replica: &mut Replica, piece: usize| {
             let header = header(2, piece, pieces.len(), Some(1));
@@ -394,8 +556,8 @@ mod tests {
         let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         assert!(!replica.is_starved(Tick(1_000)), "who never heard anything does not know what it misses");
-        let places: Vec<_> = (0..100).map(|n| (n, 1_000_000)).collect();
-        let pieces = coder::encode(&snapshot(5, &places), None, 200);
+        let places: Vec<_> = (0..100_u32).map(|n| (n, n.wrapping_mul(2_654_435_761) as i32)).collect();
+        let (pieces, _) = encode(snapshot(5, &places), None, 200);
         assert!(pieces.len() > 2);
         for tick in 5..5 + STARVED_TICKS {
             replica.receive(header(tick, 0, pieces.len(), None), &pieces[0], &registry, &limits).unwrap();

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::coder::Models;
 use super::{KindId, Orphan, Value};
 use crate::id::{EntityId, Tick};
 use crate::time::MeshTime;
@@ -14,12 +17,12 @@ pub(crate) struct Record {
     pub(crate) number: u32,
     pub(crate) orphan: Orphan,
     /// Sorted by kind.
-    components: Vec<(KindId, Value)>,
+    components: SmallVec<[(KindId, Value); 2]>,
 }
 
 impl Record {
     pub(crate) fn new(entity: EntityId, number: u32, orphan: Orphan) -> Self {
-        Self { entity, number, orphan, components: Vec::new() }
+        Self { entity, number, orphan, components: SmallVec::new() }
     }
 
     pub(crate) fn components(&self) -> &[(KindId, Value)] {
@@ -54,7 +57,9 @@ pub(crate) struct Snapshot {
     pub(crate) tick: Tick,
     pub(crate) at: MeshTime,
     /// Sorted by entity.
-    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) records: Arc<Vec<Arc<Record>>>,
+    /// What the coder had learned by then.
+    pub(crate) models: Arc<Models>,
 }
 
 impl Snapshot {

@@ -583,7 +583,7 @@ mod tests {
 
     #[test]
     fn what_was_given_to_us_before_we_heard_of_the_giver_is_ours() {
-        let (mut world, mut author) = (World::new(ME), Author::default());
+        let (mut world, mut author) = (World::new(ME), Author::new(&Registry::default()));
         hear_giver(&mut world, &mut author);
         assert_eq!(author.records().get(&ENTITY).map(|record| record.number), Some(1));
         assert!(world.take_events().contains(&WorldEvent::Owner { entity: ENTITY, owner: ME }));
@@ -592,7 +592,7 @@ mod tests {
 
     #[test]
     fn what_we_removed_does_not_come_back_from_its_giver() {
-        let (mut world, mut author) = (World::new(ME), Author::default());
+        let (mut world, mut author) = (World::new(ME), Author::new(&Registry::default()));
         hear_giver(&mut world, &mut author);
         let (replicas, present) = (BTreeMap::new(), BTreeSet::from([ME, GIVER]));
         let mut around =

@@ -278,6 +278,8 @@ pub(crate) struct Keyframe {
     pub(crate) at: MeshTime,
     pub(crate) part: u16,
     pub(crate) parts: u16,
+    /// So many of the first parts are what the coder has learned; the others are records.
+    pub(crate) models: u16,
     pub(crate) body: Bytes,
 }
 

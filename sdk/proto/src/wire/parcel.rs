@@ -409,7 +409,7 @@ mod tests {
             },
         ];
         let expected = [
-            2, 7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0, 0x20, 8, 0, 0, 0, 0, 16, 1, b'!',
+            3, 7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0, 0x20, 8, 0, 0, 0, 0, 16, 1, b'!',
         ];
         assert_eq!(parcel(&items)[..], expected);
         assert_eq!(decode(parcel(&items)), Ok((7, items.to_vec())));

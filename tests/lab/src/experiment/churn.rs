@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::Failure;
 use crate::report::Report;
-use crate::scene::{Dice, Ledger, Network};
+use crate::dice::Dice;
+use crate::scene::{Ledger, Network};
 use crate::stats::{Figure, Latencies};
 
 const SECRET: [u8; 32] = [7; 32];

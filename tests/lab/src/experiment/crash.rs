@@ -15,7 +15,8 @@ use serde_json::json;
 use super::Failure;
 use crate::graph;
 use crate::report::Report;
-use crate::scene::{Dice, Hearing, Ledger, Network, ROUND};
+use crate::dice::Dice;
+use crate::scene::{Hearing, Ledger, Network, ROUND};
 use crate::stats::{Figure, millis, part};
 
 /// Rounds before the crash: the first are not looked at, the last reach into it.

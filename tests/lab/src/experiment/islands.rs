@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use peerflock_proto::sim::Sim;
-use peerflock_proto::{Change, Config, EntityId, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value};
+use peerflock_proto::{Change, Config, EntityId, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value};
 use serde_json::json;
 
 use super::Failure;
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
 fn measure(options: &Options, seed: u64, peers: usize) -> Result<Vec<Figure>, Failure> {
     let mut sim = Sim::new(options.network.simulator(seed));
     let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(2) });
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     let config = Config { registry, ..options.network.config() };
     for index in 0..2 * peers {
         sim.add(config.clone(), SECRET);
