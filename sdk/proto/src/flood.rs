@@ -112,6 +112,7 @@ impl Flood {
     pub(crate) fn forget(&mut self, peer: &PeerId, now: Time) {
         if let Some(slot) = self.slots.remove(peer) {
             self.origins[slot.index()] = None;
+            self.ports.iter_mut().flatten().for_each(|port| port.forget(slot));
             self.resting.push_back((now, slot));
         }
     }

@@ -20,8 +20,13 @@ const HELD_MAX: usize = 64;
 const AHEAD_MAX: u32 = 1_024;
 /// Where a packet waits for longer, those after it do not count before they are proved.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A packet that waits for so long should have been proved: the neighbor that passes them on is asked, and again after a while.
+const OVERDUE: Duration = Duration::from_millis(400);
+const ASK_EVERY: Duration = Duration::from_millis(120);
+/// Manifests sent to one who asks.
+const ASKED_MAX: usize = 3;
 /// Manifests kept for packets that come late, and to be sent again.
-const KEPT_MAX: usize = 6;
+const KEPT_MAX: usize = 8;
 
 /// A parcel that something came in: its link and number.
 pub(crate) type Came = (LinkId, u16);
@@ -35,6 +40,8 @@ pub(crate) struct Ledger {
     kept: VecDeque<(Manifest, Came)>,
     /// Packets waited for too long: those that come now are held back.
     doubted: bool,
+    /// When a neighbor was last asked for a proof.
+    asked: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -87,6 +94,22 @@ impl Ledger {
 
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// The packet for which a proof is to be asked for now, if one is overdue.
+    pub(crate) fn ask(&mut self, now: Time) -> Option<u32> {
+        let overdue = self.waiting.front().filter(|oldest| now.since(oldest.at) > OVERDUE)?.seq;
+        if self.asked.is_some_and(|asked| now.since(asked) < ASK_EVERY) {
+            return None;
+        }
+        self.asked = Some(now);
+        Some(overdue)
+    }
+
+    /// The manifests for one who asks for the proof of a packet, and of those after it.
+    pub(crate) fn answers(&self, seq: u32) -> impl Iterator<Item = &Manifest> {
+        let manifests = self.kept.iter().map(|(manifest, _)| manifest);
+        manifests.skip_while(move |manifest| manifest.leaf(seq).is_none()).take(ASKED_MAX)
     }
 
     /// Judges a packet by its hash, and remembers it if it is not proved yet.
@@ -263,6 +286,20 @@ mod tests {
         assert_eq!((findings.altered, findings.undo), (vec![], Some(Tick(1))));
         assert_eq!(findings.released, [3, 4].map(|seq| (RELAY, origin.packet(seq).payload)));
         assert_eq!(origin.hear(&mut ledger, &origin.packet(5), (RELAY, 0), millis(1_004)), Trust::Lent);
+    }
+
+    #[test]
+    fn an_overdue_proof_is_asked_for_and_given() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        origin.hear(&mut ledger, &origin.packet(1), (RELAY, 0), millis(0));
+        assert_eq!(ledger.ask(millis(400)), None, "its time is not over");
+        assert_eq!([401, 500, 522].map(|now| ledger.ask(millis(now))), [Some(1), None, Some(1)]);
+        let mut neighbor = Ledger::default();
+        (0..6).for_each(|window| neighbor.keep(origin.manifest(2 * window, 2 * window + 3), (OTHER, 0)));
+        assert_eq!(neighbor.answers(5).map(Manifest::last).collect::<Vec<_>>(), [5, 7, 9]);
+        assert_eq!(neighbor.answers(99).count(), 0);
+        ledger.prove(&origin.manifest(0, 3), millis(530));
+        assert_eq!(ledger.ask(millis(900)), None);
     }
 
     #[test]

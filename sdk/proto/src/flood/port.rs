@@ -25,6 +25,8 @@ const LOSS_OVER: u32 = 128;
 const PROBE_AFTER: Duration = Duration::from_millis(5);
 /// Who missed a parcel is thought to miss more for so long.
 const LOSSY_FOR: Duration = Duration::from_secs(5);
+/// Most messages remembered that went over the stream.
+const STREAMED_MAX: usize = 256;
 /// Longest average time between two parcels that is believed.
 const INTERVAL_MAX: Duration = Duration::from_secs(2);
 
@@ -157,6 +159,8 @@ pub(crate) struct Port {
     grace: Duration,
     /// By the neighbor's number.
     aliases: Vec<Option<Named>>,
+    /// Messages that went over the stream of late: it brings them, however long that takes.
+    streamed: VecDeque<(Slot, u64)>,
 
     /// By our slot: up to where the neighbor has that author's messages.
     theirs: Vec<u64>,
@@ -218,6 +222,7 @@ impl Port {
             missing: VecDeque::new(),
             grace: Duration::ZERO,
             aliases: Vec::new(),
+            streamed: VecDeque::new(),
             theirs: Vec::new(),
             ages: Vec::new(),
             told_ages: Vec::new(),
@@ -376,6 +381,23 @@ impl Port {
     }
 
     /// The neighbor gave an origin a number; `slot` is our own, if we carry it.
+    /// A message is to go over the stream; false if it went before.
+    pub(crate) fn stream(&mut self, slot: Slot, seq: u64) -> bool {
+        let is_new = !self.streamed.contains(&(slot, seq));
+        if is_new {
+            self.streamed.push_back((slot, seq));
+            if self.streamed.len() > STREAMED_MAX {
+                self.streamed.pop_front();
+            }
+        }
+        is_new
+    }
+
+    /// The slot is to be another's.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.streamed.retain(|(of, _)| *of != slot);
+    }
+
     pub(super) fn name(&mut self, alias: Alias, slot: Option<Slot>) {
         let named = Named { peer: alias.origin, boot: alias.boot, slot };
         set(&mut self.aliases, alias.number as usize, Some(named));

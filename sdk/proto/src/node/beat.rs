@@ -25,6 +25,8 @@ const IMPROVE_EVERY: Duration = Duration::from_millis(500);
 const HEARTBEAT_PER_MEMBER: Duration = Duration::from_millis(4);
 /// A tick that is lost is not sent again. Whoever has nothing to say says that, reliably, with every so manieth sign of life.
 const IDLE_TICKS: u32 = 4;
+/// Signs of life come so much more often while somebody may not have our world as it is: the last tick before a pause may be lost.
+const UNCONFIRMED_PART: u32 = 3;
 /// So many signs of life may be missing.
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
@@ -120,7 +122,9 @@ impl Node {
             }
         }
         self.adopt_orphans(now);
-        if now.since(self.pace.last_frame.max(self.pace.last_said)) >= heartbeat && self.overlay.neighbors().next().is_some() {
+        let spoke = if self.is_confirmed() { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
+        let pause = if self.is_confirmed() { heartbeat } else { heartbeat / UNCONFIRMED_PART };
+        if now.since(spoke) >= pause && self.overlay.neighbors().next().is_some() {
             self.pace.idle = (self.pace.idle + 1) % IDLE_TICKS;
             self.send_tick(now);
             if self.pace.idle == 0 {
@@ -220,6 +224,16 @@ impl Node {
         let members = u32::try_from(self.roster.present().len()).unwrap_or(u32::MAX);
         let heartbeat = self.config.heartbeat.max(HEARTBEAT_PER_MEMBER * members);
         (heartbeat, self.config.member_silence.max(heartbeat * SILENT_HEARTBEATS))
+    }
+
+    /// Whether everyone is known to have our world as it is.
+    fn is_confirmed(&self) -> bool {
+        let (baseline, _) = self.acks.baselines(Tick(self.author.tick().0 + 1));
+        let baseline = baseline.and_then(|tick| self.author.snapshot(tick));
+        match (baseline, self.author.newest()) {
+            (Some(baseline), Some(newest)) => Arc::ptr_eq(&baseline.records, &newest.records),
+            (_, newest) => newest.is_none_or(|newest| newest.records.is_empty()),
+        }
     }
 
     /// What we have of other members' ticks, of those whose turn it is; none if that is nothing.

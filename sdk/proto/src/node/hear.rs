@@ -118,6 +118,7 @@ impl Node {
             }
             Frame::WantKeyframe { origin, tick } => self.send_keyframe(link, origin, Some(tick)),
             Frame::Keyframe(keyframe) => self.hear_keyframe(link, keyframe, now),
+            Frame::WantProof { origin, seq } => self.hear_want_proof(link, &origin, seq),
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
             Frame::Roster(known) => self.hear_known(link, known, now),

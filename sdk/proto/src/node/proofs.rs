@@ -99,6 +99,16 @@ impl Node {
         }
     }
 
+    /// A neighbor lacks the proof of a packet.
+    pub(super) fn hear_want_proof(&mut self, link: LinkId, origin: &PeerId, seq: u32) {
+        let (Some(port), Some(slot)) = (self.flood.port_of(link), self.flood.slot(origin)) else { return };
+        let origin = self.flood.origin(slot);
+        let answers: Vec<u32> = origin.iter().flat_map(|origin| origin.ledger.answers(seq)).map(Manifest::last).collect();
+        for last in answers {
+            self.send_manifest_again(port, slot, last);
+        }
+    }
+
     // --- those of others -----------------------------------------------------------------------------------------------
 
     /// What to make of a packet, by what its origin signed. `direct`: it came from the origin itself, and the link proves that.
@@ -113,6 +123,9 @@ impl Node {
         let (peer, boot) = (origin.peer, origin.boot);
         let leaf = origin.ledger.leaf(packet, &mesh, &peer, boot);
         let trust = origin.ledger.judge(packet, leaf, tick, came, now);
+        if let Some(seq) = origin.ledger.ask(now) {
+            self.say_to(came.0, &Frame::WantProof { origin: peer, seq });
+        }
         match trust {
             Trust::Altered { knowing } => {
                 self.counters.forgeries += 1;

@@ -154,12 +154,14 @@ impl Node {
 
     fn send_said_reliably(&mut self, ports: PortSet, slot: Slot, said: Said, repair: bool) {
         let Some((author, boot)) = self.flood.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
+        let seq = said.seq;
         let Some(bytes) = (Frame::Said { author, boot, repair, said }).encode() else {
             self.counters.frames_too_long += 1;
             return;
         };
         for port in ports {
-            if let Some(link) = self.flood.port(port).map(|port| port.link) {
+            // Who asks for what is on its way only waits for a slow stream.
+            if let Some(link) = self.flood.port_mut(port).filter(|port| port.stream(slot, seq)).map(|port| port.link) {
                 self.send_frame(link, bytes.clone());
             }
         }

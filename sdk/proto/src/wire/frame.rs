@@ -59,6 +59,8 @@ pub(crate) enum Frame {
     HoldingsHash { part: u8, hash: [u8; 16] },
     /// Send me that origin's world, at `tick` if you have it, else the newest you have.
     WantKeyframe { origin: PeerId, tick: Tick },
+    /// The manifest that covers this packet of that origin did not reach me: send it again, and those after it.
+    WantProof { origin: PeerId, seq: u32 },
     /// An origin's whole world at one tick, a part of it.
     Keyframe(Keyframe),
     /// I am about to close this link: take your ways elsewhere, as I do.
