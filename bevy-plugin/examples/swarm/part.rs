@@ -1,0 +1,100 @@
+//! One process's part in the scene: which bodies are its own, whom it joins, and when what is measured.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bevy::prelude::Resource;
+use clap::Args;
+
+/// After what is measured, bodies have so long to come to rest everywhere.
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+/// And then all stay for so long, so that nobody's bodies vanish while another still counts.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// Now, on the machine's clock, in microseconds: all processes of a machine read the same one.
+pub(crate) fn clock_micros() -> u64 {
+    // A clock before 1970 is no worse than any other: only differences count.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+#[derive(Args, Clone, Debug, Resource)]
+pub(crate) struct Part {
+    /// Entities: this process's own, or with --peers those of all together
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub(crate) entities: u32,
+    /// Ticks per second, all of them with all entities moved
+    #[arg(long, value_name = "HZ", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=240))]
+    pub(crate) hz: u32,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) seconds: u32,
+    /// How long to play before that
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=3_600))]
+    pub(crate) warm_up: u32,
+    /// Where to join: what the first process printed after `join: `
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) join: Option<String>,
+    /// For the launcher: the number of the first of its own bodies.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(crate) first: u32,
+    /// For the launcher: how many bodies all processes have together.
+    #[arg(long, hide = true)]
+    total: Option<u32>,
+    /// For the launcher: when to begin to measure, on the machine's clock in microseconds.
+    #[arg(long, hide = true)]
+    begin: Option<u64>,
+}
+
+impl Part {
+    /// Fixes when to begin, where that was not said.
+    pub(crate) fn begun(mut self, within: Duration) -> Self {
+        let begin = clock_micros() + (within + Duration::from_secs(self.warm_up.into())).as_micros() as u64;
+        self.begin.get_or_insert(begin);
+        self
+    }
+
+    /// The part of one process of many.
+    pub(crate) fn share(&self, first: u32, entities: u32) -> Self {
+        Self { entities, first, total: Some(self.entities), ..self.clone() }
+    }
+
+    /// The same part, played with those who are there.
+    pub(crate) fn joining(&self, join: Option<String>) -> Self {
+        Self { join, ..self.clone() }
+    }
+
+    /// The same as a command line.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let numbers = [
+            ("--entities", Some(self.entities.into())),
+            ("--hz", Some(self.hz.into())),
+            ("--seconds", Some(self.seconds.into())),
+            ("--warm-up", Some(self.warm_up.into())),
+            ("--first", Some(self.first.into())),
+            ("--total", self.total.map(u64::from)),
+            ("--begin", self.begin),
+        ];
+        let numbers = numbers.into_iter().filter_map(|(name, number)| Some([name.to_owned(), number?.to_string()]));
+        let join = self.join.iter().map(|place| ["--join".to_owned(), place.clone()]);
+        numbers.chain(join).flatten().collect()
+    }
+
+    /// When to begin to measure, on the machine's clock in microseconds.
+    pub(crate) fn begin_micros(&self) -> u64 {
+        self.begin.unwrap_or_default()
+    }
+
+    /// When to end.
+    pub(crate) fn end_micros(&self) -> u64 {
+        self.begin_micros() + u64::from(self.seconds) * 1_000_000
+    }
+
+    /// Whether the bodies are to rest.
+    pub(crate) fn is_over(&self) -> bool {
+        clock_micros() >= self.end_micros()
+    }
+
+    /// How many bodies there are that others move, as far as is known.
+    pub(crate) fn others(&self) -> Option<u32> {
+        Some(self.total?.saturating_sub(self.entities))
+    }
+}
