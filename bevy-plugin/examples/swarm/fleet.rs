@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of one process that wait to be read; it waits when there are more.
 const LINES_WAITING_MAX: usize = 64;
 /// So much is kept of what a process complained of.
-const COMPLAINT_CHARS: usize = 300;
+const COMPLAINT_CHARS: usize = 600;
 
 /// Why a run has no figures.
 #[derive(Debug, thiserror::Error)]
@@ -94,14 +94,14 @@ pub(crate) fn run(verb: &[&str], parts: &[Part]) -> Result<Map<String, Value>, F
 pub(crate) fn shares(part: &Part, peers: u32) -> Vec<Part> {
     let part = part.clone().begun(starting(peers));
     let first = |peer: u32| (u64::from(part.entities) * u64::from(peer) / u64::from(peers)) as u32;
-    (0..peers).map(|peer| part.share(first(peer), first(peer + 1) - first(peer))).collect()
+    (0..peers).map(|peer| part.share(peer, first(peer), first(peer + 1) - first(peer))).collect()
 }
 
 /// Parts for a server that has all bodies, and for so many clients that have none.
 pub(crate) fn served(part: &Part, clients: u32) -> Vec<Part> {
     let part = part.clone().begun(starting(clients + 1));
-    let server = part.share(0, part.entities);
-    std::iter::once(server).chain((0..clients).map(|_| part.share(0, 0))).collect()
+    let server = part.share(0, 0, part.entities);
+    std::iter::once(server).chain((1..=clients).map(|client| part.share(client, 0, 0))).collect()
 }
 
 fn starting(processes: u32) -> Duration {

@@ -36,6 +36,9 @@ pub(crate) struct Part {
     /// For the launcher: the number of the first of its own bodies.
     #[arg(long, hide = true, default_value_t = 0)]
     pub(crate) first: u32,
+    /// For the launcher: how many processes were started before it.
+    #[arg(long, hide = true, default_value_t = 0)]
+    place: u32,
     /// For the launcher: how many bodies all processes have together.
     #[arg(long, hide = true)]
     total: Option<u32>,
@@ -53,8 +56,8 @@ impl Part {
     }
 
     /// The part of one process of many.
-    pub(crate) fn share(&self, first: u32, entities: u32) -> Self {
-        Self { entities, first, total: Some(self.entities), ..self.clone() }
+    pub(crate) fn share(&self, place: u32, first: u32, entities: u32) -> Self {
+        Self { place, entities, first, total: Some(self.entities), ..self.clone() }
     }
 
     /// The same part, played with those who are there.
@@ -70,12 +73,21 @@ impl Part {
             ("--seconds", Some(self.seconds.into())),
             ("--warm-up", Some(self.warm_up.into())),
             ("--first", Some(self.first.into())),
+            ("--place", Some(self.place.into())),
             ("--total", self.total.map(u64::from)),
             ("--begin", self.begin),
         ];
         let numbers = numbers.into_iter().filter_map(|(name, number)| Some([name.to_owned(), number?.to_string()]));
         let join = self.join.iter().map(|place| ["--join".to_owned(), place.clone()]);
         numbers.chain(join).flatten().collect()
+    }
+
+    /// From one frame to the next: a tick, less a little that is another for each process. While it is measured, the frames of any
+    /// two fall behind each other by a whole number of frames. Were they all of one length, how old state is would be drawn
+    /// by lot at the start.
+    pub(crate) fn frame(&self) -> Duration {
+        let ticks = f64::from(self.hz * self.seconds);
+        Duration::from_secs_f64((1.0 - f64::from(self.place) / ticks).max(0.5) / f64::from(self.hz))
     }
 
     /// When to begin to measure, on the machine's clock in microseconds.

@@ -54,13 +54,12 @@ pub(crate) struct Body(u32);
 #[derive(Debug, Default, Resource)]
 pub(crate) struct Ticks(pub(crate) u64);
 
-/// An app without a window that runs as many frames a second as fixed ticks, with this process's part of the bodies in it;
+/// An app without a window that runs about as many frames a second as fixed ticks, with this process's part of the bodies in it;
 /// `shared` is what makes the stack replicate an entity.
 pub(crate) fn app(part: &Part, shared: impl Bundle + Clone) -> App {
     let mut app = App::new();
-    let frame = Duration::from_secs_f64(1.0 / f64::from(part.hz));
     let (first, end) = (part.first, part.first + part.entities);
-    app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), TransformPlugin))
+    app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(part.frame())), TransformPlugin))
         .insert_resource(Time::<Fixed>::from_hz(f64::from(part.hz)))
         .insert_resource(part.clone())
         .init_resource::<Ticks>()

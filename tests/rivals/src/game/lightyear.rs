@@ -10,7 +10,7 @@ use lightyear::netcode::{Key, NetcodeClient};
 use lightyear::prelude::client::{Client, ClientPlugins, Connect};
 use lightyear::prelude::server::{NetcodeConfig as ServerConfig, NetcodeServer, ServerPlugins, ServerUdpIo, Start};
 use lightyear::prelude::{
-    AppComponentExt, Authentication, Link, LinkOf, LocalAddr, NetworkTarget, PeerAddr, Replicate, ReplicationReceiver,
+    AppComponentExt, Authentication, LastConfirmedInput, Link, LinkOf, LocalAddr, NetworkTarget, PeerAddr, Replicate, ReplicationReceiver,
     ReplicationSender, UdpIo,
 };
 
@@ -36,6 +36,8 @@ pub(super) fn play(part: &Part) -> Result<AppExit, Failure> {
         None => app.add_plugins(ServerPlugins { tick_duration }),
         Some(_) => app.add_plugins(ClientPlugins { tick_duration }),
     };
+    // Clients of 0.30.1 panic in `reset_input_rollback_tracker` without this, which only its plugins for inputs bring.
+    app.init_resource::<LastConfirmedInput>();
     app.component::<Transform>().replicate();
     app.component::<Health>().replicate();
     app.component::<Stamp>().replicate();
