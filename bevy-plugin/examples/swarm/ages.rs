@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Width of a class.
-const CLASS: Duration = Duration::from_micros(100);
+/// Classes in a millisecond.
+const CLASSES_PER_MS: u32 = 10;
 /// The last class holds whatever is older: a minute.
 const CLASS_MAX: u32 = 600_000;
 
@@ -20,9 +20,9 @@ pub(crate) struct Ages {
 impl Ages {
     /// Counts an age.
     pub(crate) fn add(&mut self, age: Duration) {
-        let class = u32::try_from(age.as_micros() / CLASS.as_micros()).map_or(CLASS_MAX, |class| class.min(CLASS_MAX));
-        *self.classes.entry(class).or_default() += 1;
-        self.sum_ms += age.as_secs_f64() * 1_000.0;
+        let ms = age.as_secs_f64() * 1_000.0;
+        *self.classes.entry(((ms * f64::from(CLASSES_PER_MS)) as u32).min(CLASS_MAX)).or_default() += 1;
+        self.sum_ms += ms;
     }
 
     /// Counts all ages that `other` counted.
@@ -39,7 +39,7 @@ impl Ages {
             sum += **count;
             sum >= wanted
         })?;
-        Some(f64::from(class + 1) * CLASS.as_secs_f64() * 1_000.0)
+        Some(f64::from(class + 1) / f64::from(CLASSES_PER_MS))
     }
 
     /// Their mean, in milliseconds.
@@ -49,5 +49,29 @@ impl Ages {
 
     fn count(&self) -> u64 {
         self.classes.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_of_many_processes_add_up() {
+        let mut ages = Ages::default();
+        assert_eq!((ages.quantile_ms(0.5), ages.mean_ms()), (None, None));
+        (0..100).for_each(|ms| ages.add(Duration::from_millis(ms)));
+        let mut both = Ages::default();
+        both.merge(&ages);
+        both.merge(&ages);
+        assert_eq!((both.quantile_ms(0.5), both.quantile_ms(0.99), both.quantile_ms(1.0)), (Some(49.1), Some(98.1), Some(99.1)));
+        assert!((both.mean_ms().expect("a mean") - 49.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_very_old_takes_no_more_room() {
+        let mut ages = Ages::default();
+        (0..1_000).for_each(|day| ages.add(Duration::from_secs(100_000 * (day + 1))));
+        assert_eq!(ages.classes.len(), 1);
     }
 }

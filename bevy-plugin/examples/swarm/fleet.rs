@@ -97,14 +97,8 @@ pub(crate) fn shares(part: &Part, peers: u32) -> Vec<Part> {
     (0..peers).map(|peer| part.share(peer, first(peer), first(peer + 1) - first(peer))).collect()
 }
 
-/// Parts for a server that has all bodies, and for so many clients that have none.
-pub(crate) fn served(part: &Part, clients: u32) -> Vec<Part> {
-    let part = part.clone().begun(starting(clients + 1));
-    let server = part.share(0, 0, part.entities);
-    std::iter::once(server).chain((1..=clients).map(|client| part.share(client, 0, 0))).collect()
-}
-
-fn starting(processes: u32) -> Duration {
+/// How long so many processes take to start.
+pub(crate) fn starting(processes: u32) -> Duration {
     STARTING + STARTING_EACH * processes
 }
 
@@ -144,9 +138,12 @@ fn figures(parts: &[Part], found: &[Option<Found>], wire: Option<Wire>, seconds:
         "datagrams_dropped_per_second": wire.and_then(|wire| Some(wire.dropped? as f64 / seconds)),
         "processes": parts.len(),
         "processes_failed": found.iter().filter(|found| found.is_none()).count(),
-        "complaint": (!complaint.is_empty()).then_some(complaint),
     });
-    if let Value::Object(figures) = figures { figures } else { Map::new() }
+    let mut figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
+    if !complaint.is_empty() {
+        figures.insert("complaint".into(), complaint.into());
+    }
+    figures
 }
 
 fn sleep_until(micros: u64) {
@@ -231,4 +228,70 @@ fn lines(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
         });
     }
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(own: u32, seen: u32, updates: u64) -> Option<Found> {
+        Some(Found {
+            own,
+            seen,
+            updates,
+            at_rest: own + seen,
+            watched: 10,
+            seconds: 2.0,
+            ticks: 120,
+            cpu_ms: Some(50.0),
+            ..Found::default()
+        })
+    }
+
+    fn figures_of(found: &[Option<Found>]) -> Map<String, Value> {
+        let part = shares_of(100);
+        let wire = Wire { bytes: 60_000, dropped: Some(4) };
+        figures(&part, found, Some(wire), 2.0, "")
+    }
+
+    fn shares_of(entities: u32) -> Vec<Part> {
+        #[derive(Debug, clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            part: Part,
+        }
+        let arguments = ["program", "--entities", &entities.to_string()].map(str::to_owned);
+        shares(&<Program as clap::Parser>::try_parse_from(arguments).expect("arguments that are understood").part, 2)
+    }
+
+    #[test]
+    fn bytes_are_divided_by_the_updates_that_were_due() {
+        // 50 bodies at each of two, 60 ticks a second: 6,000 updates a second for 30,000 bytes.
+        let figures = figures_of(&[found(50, 50, 1_200), found(50, 50, 1_200)]);
+        assert_eq!((&figures["bytes_per_entity_update"], &figures["bytes_per_update_seen"]), (&5.0.into(), &5.0.into()));
+        assert_eq!((&figures["cpu_ms_per_second_total"], &figures["entities_converged"]), (&50.0.into(), &1.0.into()));
+    }
+
+    #[test]
+    fn who_sends_less_gains_nothing_by_it() {
+        let figures = figures_of(&[found(50, 50, 600), found(50, 25, 600)]);
+        assert_eq!(figures["bytes_per_entity_update"], 5.0);
+        assert!((figures["bytes_per_update_seen"].as_f64().expect("a figure") - 30_000.0 / (75.0 * 30.0)).abs() < 1e-9);
+        assert_eq!((&figures["entities_seen"], &figures["entities_converged"]), (&0.75.into(), &0.875.into()));
+    }
+
+    #[test]
+    fn a_process_that_failed_is_counted() {
+        let figures = figures_of(&[found(50, 50, 1_200), None]);
+        assert_eq!((&figures["processes"], &figures["processes_failed"]), (&2.into(), &1.into()));
+        assert_eq!((&figures["entities_seen"], &figures["entities_converged"]), (&0.5.into(), &0.5.into()));
+    }
+
+    #[test]
+    fn every_body_has_one_owner() {
+        let parts = shares_of(7);
+        let bodies: Vec<u32> = parts.iter().flat_map(|part| part.first..part.first + part.entities).collect();
+        assert_eq!(bodies, (0..7).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| part.others() == Some(7 - part.entities)));
+    }
 }

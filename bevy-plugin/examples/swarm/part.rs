@@ -110,3 +110,37 @@ impl Part {
         Some(self.total?.saturating_sub(self.entities))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        part: Part,
+    }
+
+    fn parsed(arguments: impl IntoIterator<Item = String>) -> Part {
+        Program::try_parse_from(std::iter::once("program".to_owned()).chain(arguments))
+            .expect("arguments that are understood")
+            .part
+    }
+
+    #[test]
+    fn a_part_survives_the_command_line() {
+        let whole = parsed(["--entities", "100", "--seconds", "3"].map(str::to_owned)).begun(Duration::from_secs(1));
+        let part = whole.share(2, 50, 25).joining(Some("there".into()));
+        assert_eq!(format!("{:?}", parsed(part.arguments())), format!("{part:?}"));
+        assert_eq!((part.others(), whole.others()), (Some(75), None));
+    }
+
+    #[test]
+    fn frames_of_two_processes_fall_behind_by_a_whole_number() {
+        let part = parsed([]);
+        let frames = |place| 10.0 / part.share(place, 0, 0).frame().as_secs_f64();
+        assert!((frames(0) - 600.0).abs() < 0.01 && (frames(3) - 603.0).abs() < 0.05, "{} {}", frames(0), frames(3));
+    }
+}

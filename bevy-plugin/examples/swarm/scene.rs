@@ -118,7 +118,8 @@ fn pose(number: u32, seconds: f64) -> Transform {
     let tilt = Quat::from_rotation_x(turn(TAU * lot(4))) * Quat::from_rotation_y(turn(TAU * lot(5)));
     let center = [6, 7, 8].map(|salt| ((lot(salt) - 0.5) * WIDTH) as f32);
     let spin = 0.5 + 2.5 * lot(9);
-    let rotation = Quat::from_rotation_y(turn(TAU * lot(10) + 0.37 * spin * seconds)) * Quat::from_rotation_x(turn(spin * seconds));
+    let rotation =
+        Quat::from_rotation_y(turn(TAU * lot(10) + 0.37 * spin * seconds)) * Quat::from_rotation_x(turn(spin * seconds));
     Transform::from_translation(Vec3::from(center) + tilt * path).with_rotation(rotation)
 }
 
@@ -147,4 +148,57 @@ fn lot(number: u32, salt: u32) -> f64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: f64 = 1.0 / 60.0;
+
+    #[test]
+    fn every_body_moves_and_turns_in_every_tick_and_never_jumps() {
+        for number in 0..200 {
+            // A body that turns back stands still for a tick, at most.
+            let (mut still, mut furthest) = (0, 0.0_f32);
+            for tick in 0..600 {
+                let (before, after) = (pose(number, f64::from(tick) * TICK), pose(number, f64::from(tick + 1) * TICK));
+                let distance = before.translation.distance(after.translation);
+                still += u32::from(distance < 0.01);
+                furthest = furthest.max(distance);
+                assert!(before.rotation.angle_between(after.rotation) > 0.001, "body {number} does not turn");
+            }
+            assert!(still < 100, "body {number} stands still in {still} of 600 ticks");
+            assert!(furthest < 0.4, "body {number} jumps by {furthest}");
+        }
+    }
+
+    #[test]
+    fn some_turn_sharply_and_most_do_not() {
+        let sharp = |number: u32| {
+            (0..600).any(|tick| {
+                let place = |tick: u32| pose(number, f64::from(tick) * TICK).translation;
+                let (before, after) = (place(tick + 1) - place(tick), place(tick + 2) - place(tick + 1));
+                before.normalize_or_zero().dot(after.normalize_or_zero()) < 0.0
+            })
+        };
+        assert_eq!((0..40).filter(|number| sharp(*number)).count(), 10);
+    }
+
+    #[test]
+    fn health_changes_seldom() {
+        let changes = |number| {
+            (0..1_200).filter(move |tick| health(number, f64::from(*tick) * TICK) != health(number, f64::from(tick + 1) * TICK))
+        };
+        assert!((0..100).all(|number| changes(number).count() == 2));
+    }
+
+    #[test]
+    fn a_body_rests_at_its_own_place_only() {
+        let health = |number| Health(HEALTH_AT_REST + number);
+        assert_eq!(resting(&rest(7), health(7)), Some(7));
+        assert_eq!(resting(&rest(7), health(8)), None);
+        assert_eq!(resting(&rest(7), self::health(7, 0.0)), None);
+        assert_eq!(resting(&rest(7).with_rotation(Quat::from_rotation_x(0.1)), health(7)), None);
+    }
 }

@@ -88,7 +88,8 @@ const LIST: &str = "\
 Experiments, and what each proves:
 
   cargo lab game     a real game runs over real QUIC links between real processes: all end with one world, and this is what it
-                     costs in bytes and CPU, and how old the state is that players see
+                     costs in bytes and CPU, and how old the state is that players see; with --entities: the same of so many
+                     moving entities and nothing else, each update in bytes
   cargo lab flood    when everybody sends on a beat, each hears each once, by about the shortest way: copies, bytes per byte
                      of payload, latency against the shortest path, with loss alone or in bursts; with --sweep and --svg: a
                      peer's cost grows no faster than what it must receive

@@ -162,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
 pub(crate) fn run_fleet(options: &FleetOptions) -> Result<(), Failure> {
     let parts = match options.stack {
         Stack::Peerflock => fleet::shares(&options.part, options.peers),
-        Stack::Replicon | Stack::Lightyear => fleet::served(&options.part, options.peers),
+        Stack::Replicon | Stack::Lightyear => served(&options.part, options.peers),
     };
     let figures = fleet::run(&["player", options.stack.name()], &parts).map_err(|error| Failure::Unmet(error.to_string()))?;
     say(&Value::Object(figures).to_string());
@@ -178,6 +178,13 @@ pub(crate) fn run_player(options: &PlayerOptions) -> Result<ExitCode, Failure> {
         Stack::Lightyear => lightyear::play(&part)?,
     };
     Ok(if exit == AppExit::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Parts for a server that has all bodies, and for so many clients that have none.
+fn served(part: &Part, clients: u32) -> Vec<Part> {
+    let part = part.clone().begun(fleet::starting(clients + 1));
+    let server = part.share(0, 0, part.entities);
+    std::iter::once(server).chain((1..=clients).map(|client| part.share(client, 0, 0))).collect()
 }
 
 /// What all processes of a stack came to, or why there is nothing; and whether they had a network of their own.

@@ -32,7 +32,7 @@ struct Cli {
 enum Scene {
     /// Everybody sends in every round: Peerflock and iroh-gossip, the protocols alone.
     Flood(flood::Options),
-    /// Moving entities between real processes: Peerflock, bevy_replicon and lightyear on Bevy.
+    /// Moving entities between real processes: Peerflock and others on Bevy.
     Game(game::Options),
     /// For the game itself: all processes of one stack.
     #[command(hide = true)]

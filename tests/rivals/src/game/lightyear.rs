@@ -10,8 +10,8 @@ use lightyear::netcode::{Key, NetcodeClient};
 use lightyear::prelude::client::{Client, ClientPlugins, Connect};
 use lightyear::prelude::server::{NetcodeConfig as ServerConfig, NetcodeServer, ServerPlugins, ServerUdpIo, Start};
 use lightyear::prelude::{
-    AppComponentExt, Authentication, LastConfirmedInput, Link, LinkOf, LocalAddr, NetworkTarget, PeerAddr, Replicate, ReplicationReceiver,
-    ReplicationSender, UdpIo,
+    AppComponentExt, Authentication, LastConfirmedInput, Link, LinkOf, LocalAddr, NetworkTarget, PeerAddr, Replicate,
+    ReplicationReceiver, ReplicationSender, UdpIo,
 };
 
 use crate::Failure;
@@ -70,7 +70,7 @@ fn connect(mut commands: Commands, server_addr: SocketAddr) -> Result {
     let authentication =
         Authentication::Manual { server_addr, client_id: clock_micros(), private_key: KEY, protocol_id: PROTOCOL };
     let client = NetcodeClient::new(authentication, ClientConfig::default())?;
-    let link = (Client::default(), Link::default(), LocalAddr(ANY_PORT), PeerAddr(server_addr));
+    let link = (Client, Link::default(), LocalAddr(ANY_PORT), PeerAddr(server_addr));
     let entity = commands.spawn((link, ReplicationReceiver, client, UdpIo::default())).id();
     commands.trigger(Connect { entity });
     Ok(())
