@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::ages::Ages;
+use super::cpu::machine_ms;
 use super::measure::{Found, JOIN};
 use super::part::{LINGER, Part, SETTLE, clock_micros};
 use super::wire::Wire;
@@ -78,16 +79,20 @@ pub(crate) fn run(verb: &[&str], parts: &[Part]) -> Result<Map<String, Value>, F
     }
     let Some(part) = parts.first() else { return Err(FleetError::NothingFound { complaint: String::new() }) };
     sleep_until(part.begin_micros());
-    let (wire, begun) = (Wire::read(), Instant::now());
+    let (wire, machine_ms, begun) = (Wire::read(), machine_ms(), Instant::now());
     sleep_until(part.end_micros());
-    let (wire, seconds) = (Wire::since(wire.as_ref()), begun.elapsed().as_secs_f64());
+    let window = Window {
+        seconds: begun.elapsed().as_secs_f64(),
+        wire: Wire::since(wire.as_ref()),
+        machine_ms: self::machine_ms().zip(machine_ms).map(|(now, before)| now - before),
+    };
     let deadline = Instant::now() + SETTLE + LINGER + PATIENCE;
     let found: Vec<Option<Found>> = fleet.members.iter_mut().map(|member| member.found(deadline)).collect();
     let complaint = fleet.members.iter().map(Member::complaint).find(|complaint| !complaint.is_empty()).unwrap_or_default();
     if found.iter().all(Option::is_none) {
         return Err(FleetError::NothingFound { complaint });
     }
-    Ok(figures(parts, &found, wire, seconds, &complaint))
+    Ok(figures(parts, &found, &window, &complaint))
 }
 
 /// Parts for so many processes, each with its share of the bodies.
@@ -102,8 +107,17 @@ pub(crate) fn starting(processes: u32) -> Duration {
     STARTING + STARTING_EACH * processes
 }
 
+/// What was counted of all together while each measured.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    seconds: f64,
+    wire: Option<Wire>,
+    /// CPU time of the whole machine.
+    machine_ms: Option<f64>,
+}
+
 /// What all found, by the names under which it is shown.
-fn figures(parts: &[Part], found: &[Option<Found>], wire: Option<Wire>, seconds: f64, complaint: &str) -> Map<String, Value> {
+fn figures(parts: &[Part], found: &[Option<Found>], window: &Window, complaint: &str) -> Map<String, Value> {
     let told = || found.iter().flatten();
     let total: u32 = parts.iter().map(|part| part.entities).sum();
     let owners = || told().filter(|found| found.own > 0);
@@ -120,13 +134,16 @@ fn figures(parts: &[Part], found: &[Option<Found>], wire: Option<Wire>, seconds:
     let mut ages = Ages::default();
     told().for_each(|found| ages.merge(&found.ages));
     let cpu = told().map(|found| Some(found.cpu_ms? / found.seconds)).sum::<Option<f64>>();
-    let bytes = wire.map(|wire| wire.bytes as f64 / seconds);
+    // Whoever else was busy took from what this needed, and spoils the figures where there was not enough.
+    let others = cpu.zip(window.machine_ms).map(|(cpu, machine)| (machine / window.seconds - cpu).max(0.0));
+    let bytes = window.wire.map(|wire| wire.bytes as f64 / window.seconds);
     let at_rest: u32 = told().map(|found| found.at_rest).sum();
     let figures = json!({
         "bytes_per_entity_update": bytes.map(|bytes| bytes / updates_due),
         "bytes_per_update_seen": bytes.map(|bytes| bytes / updates_seen),
         "kilobytes_per_second_per_receiver": bytes.map(|bytes| bytes / 1_000.0 / receivers.count() as f64),
         "cpu_ms_per_second_total": cpu,
+        "cpu_ms_per_second_others": others,
         "state_age_p50_ms": ages.quantile_ms(0.5),
         "state_age_p99_ms": ages.quantile_ms(0.99),
         "state_age_mean_ms": ages.mean_ms(),
@@ -135,7 +152,7 @@ fn figures(parts: &[Part], found: &[Option<Found>], wire: Option<Wire>, seconds:
         "frames_per_second": told().map(|found| found.frames as f64 / found.seconds).sum::<f64>() / told().count() as f64,
         "entities_seen": seen / entities_due,
         "entities_converged": f64::from(at_rest) / (f64::from(total) * parts.len() as f64),
-        "datagrams_dropped_per_second": wire.and_then(|wire| Some(wire.dropped? as f64 / seconds)),
+        "datagrams_dropped_per_second": window.wire.and_then(|wire| Some(wire.dropped? as f64 / window.seconds)),
         "processes": parts.len(),
         "processes_failed": found.iter().filter(|found| found.is_none()).count(),
     });
@@ -250,8 +267,8 @@ mod tests {
 
     fn figures_of(found: &[Option<Found>]) -> Map<String, Value> {
         let part = shares_of(100);
-        let wire = Wire { bytes: 60_000, dropped: Some(4) };
-        figures(&part, found, Some(wire), 2.0, "")
+        let wire = Some(Wire { bytes: 60_000, dropped: Some(4) });
+        figures(&part, found, &Window { seconds: 2.0, wire, machine_ms: Some(400.0) }, "")
     }
 
     fn shares_of(entities: u32) -> Vec<Part> {
@@ -269,7 +286,8 @@ mod tests {
         // 50 bodies at each of two, 60 ticks a second: 6,000 updates a second for 30,000 bytes.
         let figures = figures_of(&[found(50, 50, 1_200), found(50, 50, 1_200)]);
         assert_eq!((&figures["bytes_per_entity_update"], &figures["bytes_per_update_seen"]), (&5.0.into(), &5.0.into()));
-        assert_eq!((&figures["cpu_ms_per_second_total"], &figures["entities_converged"]), (&50.0.into(), &1.0.into()));
+        assert_eq!((&figures["cpu_ms_per_second_total"], &figures["cpu_ms_per_second_others"]), (&50.0.into(), &150.0.into()));
+        assert_eq!(figures["entities_converged"], 1.0);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::swarm::part::Part;
 use crate::swarm::{self, fleet};
 
 /// What is shown, in this order; of the first ones less is better, and they are compared.
-const FIGURES: [&str; 15] = [
+const FIGURES: [&str; 16] = [
     "bytes_per_entity_update",
     "bytes_per_update_seen",
     "kilobytes_per_second_per_receiver",
@@ -29,6 +29,7 @@ const FIGURES: [&str; 15] = [
     "state_age_p50_ms",
     "state_age_p99_ms",
     "state_age_mean_ms",
+    "cpu_ms_per_second_others",
     "updates_seen_per_entity_per_second",
     "ticks_per_second",
     "frames_per_second",
@@ -53,9 +54,11 @@ const NOTES: [&str; 6] = [
      that were due: every tick of every entity at every process that sees it and does not own it. bytes_per_update_seen: over \
      those that were seen, so that nobody wins by sending less.",
     "cpu_ms_per_second_total: of all processes together, the server's too. Everything but the replication (the scene, the \
-     measuring, an empty Bevy app) is in it, on each stack the same for each process.",
+     measuring, an empty Bevy app) is in it, on each stack the same for each process. cpu_ms_per_second_others: what other programs of the machine used meanwhile; where \
+     there was not enough for all, nothing here means much.",
     "state_age: in every frame of every process, how long ago the newest tick that has arrived from each other owner was played. \
-     Two loops of 60 Hz that know nothing of each other make 8.3 ms of it in the mean. Peerflock shows transforms one jitter \
+     Two loops of 60 Hz that know nothing of each other make 8.3 ms of it in the mean, and one run tells that to about a \
+     millisecond. Peerflock shows transforms one jitter \
      buffer later, to show them smoothly, which is not in it; the rivals show them as they arrive.",
     "entities_converged: after the measuring all entities come to rest at known places; the part of them that all processes saw \
      rest there two seconds later. datagrams_dropped_per_second: because a receiver's buffer was full.",
