@@ -93,7 +93,8 @@ const LIST: &str = "\
 Experiments, and what each proves:
 
   cargo lab game     a real game runs over real QUIC links between real processes: all end with one world, and this is what it
-                     costs in bytes and CPU, and how old the state is that players see
+                     costs in bytes and CPU, and how old the state is that players see; with --entities: the same of so many
+                     moving entities and nothing else, each update in bytes
   cargo lab codec    the coder that every game gets by registering its components says what moves in fewer bits than one made by hand
                      for just that: any trace laid out like Fiedler's 901 cubes, under that challenge's strict rule, with loss
                      or without; a flock made here where there is no file

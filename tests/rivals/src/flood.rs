@@ -123,7 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         columns.push(measure(Peerflock::joined(options, peers)?, options, peers)?);
         columns.push(measure(IrohGossip::joined(options, peers), options, peers)?);
     }
-    Ok(Report { scene: "flood", options: settings, seed: options.seed, columns, notes: NOTES.to_vec() })
+    Ok(Report { scene: "flood", options: settings, seed: Some(options.seed), columns, notes: NOTES.map(str::to_owned).to_vec() })
 }
 
 fn measure<S: Stack>(mut stack: S, options: &Options, peers: usize) -> Result<Column, Failure> {

@@ -1,11 +1,17 @@
 //! `cargo rivals`: the lab's scenes on other people's stacks, beside our own, in one program.
 //!
 //! Alone it lists the scenes and what each compares. Each prints a table with a column for each stack and below it what was
-//! counted; with `--json FILE` it writes one JSON object, too. Everything runs in virtual time and follows from the seed: the
-//! same options give the same figures, and within one run all stacks have the same links.
+//! counted; with `--json FILE` it writes one JSON object, too. The flood runs in virtual time and follows from the seed: the
+//! same options give the same figures, and within one run all stacks have the same links. The game runs in real processes, one
+//! stack after the other: compare what stands side by side in one run.
 
 mod flood;
+mod game;
 mod report;
+/// Our own game: the scene that all stacks play.
+#[path = "../../../bevy-plugin/examples/swarm.rs"]
+#[allow(dead_code, reason = "as a program of its own it has a main function and options that are not needed here")]
+mod swarm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +32,14 @@ struct Cli {
 enum Scene {
     /// Everybody sends in every round: Peerflock and iroh-gossip, the protocols alone.
     Flood(flood::Options),
+    /// Moving entities between real processes: Peerflock and others on Bevy.
+    Game(game::Options),
+    /// For the game itself: all processes of one stack.
+    #[command(hide = true)]
+    Fleet(game::FleetOptions),
+    /// For the game itself: one of them.
+    #[command(hide = true)]
+    Player(game::PlayerOptions),
 }
 
 /// Why a scene has no figures.
@@ -44,6 +58,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Scene::Flood(options)) => flood::run(&options).and_then(|report| finish(&report, options.json.as_deref())),
+        Some(Scene::Game(options)) => game::run(&options).and_then(|report| finish(&report, options.json.as_deref())),
+        Some(Scene::Fleet(options)) => game::run_fleet(&options),
+        Some(Scene::Player(options)) => {
+            return game::run_player(&options).unwrap_or_else(|failure| {
+                report::complain(&failure.to_string());
+                ExitCode::FAILURE
+            });
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,5 +91,8 @@ Scenes, and what each compares:
                         peer sends one message to all in every round of 50 ms, over the same links of 10 to 50 ms. Copies,
                         bytes per byte of payload, latency of each delivery against the shortest path, for one or
                         several sizes of the mesh
+  cargo rivals game     Peerflock's Bevy plugin, bevy_replicon 0.44 on renet and lightyear 0.30 on Bevy 0.19, real processes on
+                        loopback: the same moving entities, each component replicated by one line. Bytes for each update of an
+                        entity, CPU of all processes, age of what is seen, and how much of it arrived
 
 Each takes --help, and --json FILE for its figures.";

@@ -10,10 +10,11 @@ const LINE_MAX: usize = 120;
 pub(crate) struct Report {
     pub(crate) scene: &'static str,
     pub(crate) options: Value,
-    pub(crate) seed: u64,
+    /// Where everything follows from one.
+    pub(crate) seed: Option<u64>,
     pub(crate) columns: Vec<Column>,
     /// What the figures count and what they do not.
-    pub(crate) notes: Vec<&'static str>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// The figures of one stack: every column of a report has the same ones in the same order.
@@ -33,11 +34,11 @@ impl Report {
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
         let heads: String = self.columns.iter().map(|column| format!("  {:>18}", column.stack)).collect();
         let sizes: String = self.columns.iter().map(|column| format!("  {:>18}", format!("{} peers", column.peers))).collect();
-        let mut table =
-            format!("{} {}, seed {}\n  {:width$}{heads}\n  {:width$}{sizes}\n", self.scene, self.options, self.seed, "", "");
+        let seed = self.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+        let mut table = format!("{} {}{seed}\n  {:width$}{heads}\n  {:width$}{sizes}\n", self.scene, self.options, "", "");
         for (row, name) in names.iter().enumerate() {
             let values = self.columns.iter().filter_map(|column| column.figures.get(row));
-            let values: String = values.map(|(_, value)| format!("  {value:>18.4}")).collect();
+            let values: String = values.map(|(_, value)| format!("  {:>18}", shown(*value))).collect();
             table.push_str(&format!("  {name:width$}{values}\n"));
         }
         self.notes.iter().for_each(|note| table.push_str(&wrapped(note)));
@@ -63,6 +64,11 @@ impl Report {
         object.insert("notes".into(), self.notes.clone().into());
         format!("{:#}\n", Value::Object(object))
     }
+}
+
+/// What is no number was not found.
+fn shown(value: f64) -> String {
+    if value.is_nan() { "-".into() } else { format!("{value:.4}") }
 }
 
 /// A paragraph of its own, in lines that a terminal shows whole.

@@ -161,7 +161,8 @@ impl Node {
         };
         for port in ports {
             // Who asks for what is on its way only waits for a slow stream.
-            if let Some(link) = self.flood.port_mut(port).filter(|port| port.stream(slot, seq)).map(|port| port.link) {
+            let fresh = self.flood.port_mut(port).and_then(|port| port.stream(slot, seq).then_some(port.link));
+            if let Some(link) = fresh {
                 self.send_frame(link, bytes.clone());
             }
         }

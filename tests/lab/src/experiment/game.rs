@@ -1,9 +1,12 @@
 //! Several processes of the real game: what does a mesh of players cost, and how old is what they see?
 //!
 //! Builds the game as players build it, runs it without a window, and passes on its own report with the CPU time of all its processes.
+//!
+//! With `--entities` it is not the game but the plugin's example `swarm`: so many entities, each moved in every tick, and
+//! nothing else, so that bytes and CPU are those of what is replicated. `cargo rivals game` plays the same on other people's stacks.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -20,15 +23,29 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// Most neighbors of each.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "entities")]
     max_neighbors: Option<usize>,
+    /// Not the game, but so many moving entities of all together.
+    #[arg(long)]
+    entities: Option<u32>,
+    /// With --entities: ticks per second, all of them with all entities moved.
+    #[arg(long, default_value_t = 60, requires = "entities")]
+    hz: u32,
     /// Write the figures to this file, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    match options.entities {
+        None => play(options),
+        Some(entities) => swarm(options, entities),
+    }
+}
+
+/// The game itself.
+fn play(options: &Options) -> Result<Report, Failure> {
+    let cargo = cargo();
     finish(Command::new(&cargo).args(["build", "--quiet", "--package", "murmuration"]), "cargo build --package murmuration")?;
     let path = std::env::temp_dir().join(format!("peerflock-lab-game-{}.json", std::process::id()));
     let mut game = Command::new(&cargo);
@@ -54,6 +71,33 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.field("cpu_ms_per_peer_per_second", cpu * 1_000.0 / (options.peers as f64 * options.seconds as f64));
     }
     Ok(report)
+}
+
+/// Moving entities and nothing else.
+fn swarm(options: &Options, entities: u32) -> Result<Report, Failure> {
+    const PROGRAM: &str = "the example swarm";
+    let (peers, seconds, hz) = (options.peers.to_string(), options.seconds.to_string(), options.hz.to_string());
+    let mut swarm = Command::new(cargo());
+    swarm.args(["run", "--quiet", "--package", "bevy_peerflock", "--example", "swarm", "--", "--peers", &peers]);
+    swarm.args(["--entities", &entities.to_string(), "--hz", &hz, "--seconds", &seconds]);
+    let swarm = swarm.env("PEERFLOCK_INTERFACE", "lo").stderr(Stdio::inherit());
+    let output = swarm.output().map_err(|source| Failure::Start { program: PROGRAM.into(), source })?;
+    if !output.status.success() {
+        return Err(Failure::Ended { program: PROGRAM.into(), status: output.status });
+    }
+    let found: serde_json::Map<String, Value> =
+        serde_json::from_slice(&output.stdout).map_err(|source| Failure::Parse { path: PROGRAM.into(), source })?;
+
+    let settings = json!({ "peers": options.peers, "entities": entities, "hz": options.hz, "seconds": options.seconds });
+    let mut report = Report::new("game", settings, None);
+    for (name, value) in found {
+        report.field(name, value);
+    }
+    Ok(report)
+}
+
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
 /// CPU time of all child processes that ended so far, where the system tells: fields 16 and 17 of `/proc/self/stat` (proc(5)), in
