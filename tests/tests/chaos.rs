@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time, Topic,
-    Value, WorldEvent,
+    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time,
+    Topic, Value, WorldEvent,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};

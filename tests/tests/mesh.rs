@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Change, CloseReason, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError,
-    Shape, Target, Topic, Value, WorldEvent,
+    Change, CloseReason, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, NeighborLimits, Orphan, Registry,
+    SendError, Shape, Target, Topic, Value, WorldEvent,
 };
 
 const PLACE: KindId = KindId(0);

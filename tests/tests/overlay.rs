@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Candidate, Change, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time, Value,
+    Candidate, Change, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time,
+    Value,
 };
 
 fn seconds(seconds: u64) -> Duration {

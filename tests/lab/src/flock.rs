@@ -31,7 +31,7 @@ fn hatch(dice: &mut Dice) -> Bird {
     let mut within = |size: f64| ((dice.unit() - 0.5) * size) as f32;
     Bird {
         place: [within(200.0), within(200.0), within(40.0)],
-        heading: within(6.28),
+        heading: within(std::f64::consts::TAU),
         climb: 0.0,
         speed: 8.0 + within(4.0),
         turn: 0.0,
@@ -65,8 +65,7 @@ fn fly(bird: &mut Bird, dice: &mut Dice) -> [i32; 8] {
         }
     }
     let (roll, heading) = ((bird.roll / 2.0).sin_cos(), (bird.heading / 2.0).sin_cos());
-    let [largest, a, b, c] =
-        quaternion([roll.0 * heading.1, roll.0 * heading.0, roll.1 * heading.0, roll.1 * heading.1]);
+    let [largest, a, b, c] = quaternion([roll.0 * heading.1, roll.0 * heading.0, roll.1 * heading.0, roll.1 * heading.1]);
     let [x, y, z] = bird.place.map(|place| scalar(place, STEP));
     [largest, a, b, c, x, y, z, i32::from(bird.resting > 0)]
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::Sim;
 use peerflock_proto::{
-    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, SendError, Shape, Target,
-    Topic, Value,
+    Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, SendError, Shape,
+    Target, Topic, Value,
 };
 
 const PLACE: KindId = KindId(0);

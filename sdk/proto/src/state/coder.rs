@@ -11,6 +11,7 @@
 mod assembler;
 mod models;
 mod number;
+mod predict;
 mod range;
 mod record;
 #[cfg(test)]
@@ -66,7 +67,12 @@ pub(crate) struct Piece {
 }
 
 /// `snapshot` as pieces of at most `piece_bytes`, and what the coder has learned by it. At least one piece, though it may say nothing.
-pub(crate) fn encode(snapshot: &Snapshot, basis: Option<Basis<'_>>, registry: &Registry, piece_bytes: usize) -> (Vec<Vec<u8>>, Models) {
+pub(crate) fn encode(
+    snapshot: &Snapshot,
+    basis: Option<Basis<'_>>,
+    registry: &Registry,
+    piece_bytes: usize,
+) -> (Vec<Vec<u8>>, Models) {
     let mut writer = Writer::new(snapshot.tick, basis, registry, piece_bytes);
     let base: &[Arc<Record>] = basis.map_or(&[], |basis| &basis.baseline.records);
     let mut new = Vec::new();

@@ -510,10 +510,7 @@ mod tests {
         let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         let (full, first) = encode(snapshot(1, &[(1, 10), (2, 20)]), None, 1_000);
-        assert_eq!(
-            claims(replica.receive(header(1, 0, 1, None), &full[0], &registry, &limits).unwrap()),
-            [(1, true), (2, true)]
-        );
+        assert_eq!(claims(replica.receive(header(1, 0, 1, None), &full[0], &registry, &limits).unwrap()), [(1, true), (2, true)]);
         let (delta, _) = encode(snapshot(3, &[(2, 20), (3, 30)]), Some(&first), 1_000);
         assert_eq!(
             claims(replica.receive(header(3, 0, 1, Some(1)), &delta[0], &registry, &limits).unwrap()),

@@ -13,8 +13,8 @@ use peerflock_proto::{Event, Input, PeerId, Time};
 use serde_json::json;
 
 use super::Failure;
-use crate::report::Report;
 use crate::dice::Dice;
+use crate::report::Report;
 use crate::scene::{Ledger, Network};
 use crate::stats::{Figure, Latencies};
 

@@ -13,9 +13,9 @@ use peerflock_proto::{Group, Tick};
 use serde_json::json;
 
 use super::Failure;
+use crate::dice::Dice;
 use crate::flock;
 use crate::report::Report;
-use crate::dice::Dice;
 
 /// Largest component of the rotation and the three others, x, y, z, a flag.
 const GROUPS: &[Group] = &[Group::Rotation, Group::Motion(3), Group::Choice];
@@ -58,7 +58,7 @@ enum Layout {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let bodies = options.bodies.unwrap_or(if options.trace.is_some() { 901 } else { 250 });
+    let bodies = options.bodies.unwrap_or_else(|| if options.trace.is_some() { 901 } else { 250 });
     let frames = match &options.trace {
         Some(path) => read(path, bodies)?,
         None => flock::frames(bodies, options.seed),

@@ -13,9 +13,9 @@ use peerflock_proto::sim::Sim;
 use serde_json::json;
 
 use super::Failure;
+use crate::dice::Dice;
 use crate::graph;
 use crate::report::Report;
-use crate::dice::Dice;
 use crate::scene::{Hearing, Ledger, Network, ROUND};
 use crate::stats::{Figure, millis, part};
 

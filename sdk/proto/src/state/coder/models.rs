@@ -65,7 +65,8 @@ impl Models {
             counts: [Number::NEW; 4],
             counter_sign: Odds::EVEN,
         };
-        Self { common, groups: vec![Arc::new(group); registry.group_count()] }
+        let untouched = Arc::new(group);
+        Self { common, groups: (0..registry.group_count()).map(|_| untouched.clone()).collect() }
     }
 
     /// The group numbered so by the registry, to be learned from.
@@ -162,7 +163,7 @@ mod tests {
         let bytes = models.to_bytes();
         assert_eq!(Models::from_bytes(&bytes, &registry), Ok(models));
         assert!(Models::from_bytes(&bytes[1..], &registry).is_err());
-        let mut beyond = bytes.clone();
+        let mut beyond = bytes;
         beyond.extend([255; 6]);
         assert!(Models::from_bytes(&beyond, &registry).is_err());
     }

@@ -16,8 +16,7 @@ pub(super) struct Number {
 }
 
 impl Number {
-    pub(super) const NEW: Self =
-        Self { zero: Odds::EVEN, classes: [Odds::EVEN; CLASSES], leading: [[Odds::EVEN; 3]; LEADING] };
+    pub(super) const NEW: Self = Self { zero: Odds::EVEN, classes: [Odds::EVEN; CLASSES], leading: [[Odds::EVEN; 3]; LEADING] };
 
     /// Codes any number; its sign has odds of its own.
     #[inline]

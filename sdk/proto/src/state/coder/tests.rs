@@ -32,11 +32,14 @@ fn snapshot(tick: u32, records: impl IntoIterator<Item = Record>) -> Snapshot {
 }
 
 fn world(tick: u32, count: u32, place: impl Fn(u32) -> [i32; 8]) -> Snapshot {
-    snapshot(tick, (0..count).map(|counter| {
-        let mut record = Record::new(entity(counter), 0, Orphan::Adopt);
-        record.set(PLACE, Value::fields(place(counter)));
-        record
-    }))
+    snapshot(
+        tick,
+        (0..count).map(|counter| {
+            let mut record = Record::new(entity(counter), 0, Orphan::Adopt);
+            record.set(PLACE, Value::fields(place(counter)));
+            record
+        }),
+    )
 }
 
 /// What a receiver with all pieces has, the pieces taken in reverse; and what each of the two has learned.
@@ -121,7 +124,9 @@ fn the_unchanged_costs_nothing() {
 
 #[test]
 fn what_goes_on_as_before_costs_little() {
-    let at = |tick: i32| move |counter: u32| [counter as i32 * 7 + 3 * tick, tick, -tick, 2, 5 * tick, 4, tick * counter as i32 % 7, 0];
+    let at = |tick: i32| {
+        move |counter: u32| [counter as i32 * 7 + 3 * tick, tick, -tick, 2, 5 * tick, 4, tick * counter as i32 % 7, 0]
+    };
     let [mut first, mut second] = [(1, at(1)), (2, at(2))].map(|(tick, at)| world(tick, 100, at));
     let mut bytes = 0;
     for tick in 3..100 {
