@@ -9,8 +9,8 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use peerflock_proto::wire::WIRE_VERSION;
 use peerflock_proto::{
-    Candidate, Change, Config, EntityId, Group, Identity, Input, Kind, KindId, LinkId, MeshId, MeshKey, Node, Orphan, Output, PeerId,
-    Profile, Registry, Shape, Target, Time, Topic, Value,
+    Candidate, Change, Config, EntityId, Group, Identity, Input, Kind, KindId, LinkId, MeshId, MeshKey, Node, Orphan, Output,
+    PeerId, Profile, Registry, Shape, Target, Time, Topic, Value,
 };
 
 fuzz_target!(|bytes: &[u8]| {

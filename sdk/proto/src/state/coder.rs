@@ -56,8 +56,8 @@ pub(crate) struct Basis<'a> {
 pub(crate) struct Piece {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    /// Those of the baseline that are otherwise now, in its order.
-    pub(crate) changed: Vec<Arc<Record>>,
+    /// Those of the baseline that are otherwise now, and where they stand there.
+    pub(crate) changed: Vec<(usize, Arc<Record>)>,
     /// Those of the baseline that are gone, in its order.
     pub(crate) removed: Vec<EntityId>,
     /// Those that some piece says anew, at another number; those of which components came or went; those that are new.
@@ -81,11 +81,15 @@ pub(crate) fn encode(
     for (block, olds) in base.chunks(BLOCK).enumerate() {
         let mut any = false;
         for (old, slot) in olds.iter().zip(&mut places) {
+            if let Some(record) = records.next_if(|record| Arc::ptr_eq(record, old)) {
+                *slot = Some((Some(record), true));
+                continue;
+            }
             while let Some(record) = records.next_if(|record| record.entity < old.entity) {
                 new.push(record);
             }
             let record = records.next_if(|record| record.entity == old.entity);
-            let unchanged = record.is_some_and(|record| Arc::ptr_eq(record, old) || record == old);
+            let unchanged = record.is_some_and(|record| record.is_like(old));
             any |= !unchanged;
             *slot = Some((record, unchanged));
         }
@@ -147,7 +151,7 @@ pub(crate) fn decode(
                     removed.push(old.entity);
                 }
             } else {
-                changed.push(Arc::new(coder.read_change(index)?));
+                changed.push((index, Arc::new(coder.read_change(index)?)));
             }
         }
         coder.check()?;

@@ -81,7 +81,7 @@ struct Claim {
 #[derive(Debug)]
 struct Assembly {
     got: Vec<bool>,
-    changed: Vec<Arc<Record>>,
+    changed: Vec<(usize, Arc<Record>)>,
     removed: Vec<EntityId>,
     items: Vec<Item>,
     models: Option<Models>,
@@ -197,8 +197,8 @@ impl Replica {
         let spoken_of: BTreeSet<EntityId> = piece.items.iter().map(|item| item.entity).collect();
         let base: &[Arc<Record>] = baseline.map_or(&[], |baseline| &baseline.records);
         let (mut changed, mut removed) = (piece.changed.iter().peekable(), piece.removed.iter().peekable());
-        for old in &base[piece.start.min(base.len())..piece.end.min(base.len())] {
-            if let Some(record) = changed.next_if(|record| record.entity == old.entity) {
+        for (index, old) in base.iter().enumerate().take(piece.end).skip(piece.start) {
+            if let Some((_, record)) = changed.next_if(|(changed, _)| *changed == index) {
                 records.push(record.clone());
             } else if removed.next_if(|entity| **entity == old.entity).is_none() && !spoken_of.contains(&old.entity) {
                 records.push(old.clone());
@@ -224,19 +224,26 @@ impl Replica {
         baseline: Option<&Snapshot>,
         limits: &crate::config::Limits,
     ) -> Result<Vec<ClaimChange>, DecodeError> {
-        let Assembly { mut changed, mut removed, items, models, .. } = assembly;
-        if !items.is_empty() {
+        let Assembly { changed, mut removed, items, models, .. } = assembly;
+        let base = baseline.map(|baseline| &baseline.records);
+        let records = if !removed.is_empty() || !items.is_empty() {
             let mut assembler = Assembler::default();
             for item in items {
                 assembler.add(item, baseline, limits.component_bytes)?;
             }
-            changed.extend(assembler.finish()?);
-        }
-        changed.sort_by_key(|record| record.entity);
-        removed.sort_unstable();
-        let records = match baseline {
-            Some(baseline) if changed.is_empty() && removed.is_empty() => baseline.records.clone(),
-            _ => Arc::new(merge(baseline.map_or(&[], |baseline| &baseline.records), changed, &removed)),
+            let mut changed: Vec<_> = changed.into_iter().map(|(_, record)| record).chain(assembler.finish()?).collect();
+            changed.sort_by_key(|record| record.entity);
+            removed.sort_unstable();
+            Arc::new(merge(base.map_or(&[], |base| base), changed, &removed))
+        } else if changed.is_empty() {
+            base.cloned().unwrap_or_default()
+        } else {
+            // The same entities: what changed takes its place.
+            let mut records = base.map(|base| Vec::clone(base)).unwrap_or_default();
+            for (index, record) in changed {
+                *records.get_mut(index).ok_or(DecodeError::Malformed)? = record;
+            }
+            Arc::new(records)
         };
         if records.len() > limits.entities_per_origin {
             return Err(DecodeError::TooLong(limits.entities_per_origin));
@@ -259,12 +266,13 @@ impl Replica {
     }
 
     /// Takes a whole snapshot in: from its pieces, or from a neighbor's keyframe.
-    pub(crate) fn adopt_snapshot(&mut self, snapshot: Snapshot) -> Vec<ClaimChange> {
+    pub(crate) fn adopt_snapshot(&mut self, mut snapshot: Snapshot) -> Vec<ClaimChange> {
         if self.is_ancient(snapshot.tick) {
             return Vec::new();
         }
         let Err(position) = self.history.binary_search_by_key(&snapshot.tick, |known| known.tick) else { return Vec::new() };
         self.acked.add(snapshot.tick);
+        self.share(&mut snapshot);
         let (moment, records) = (Moment { tick: snapshot.tick, at: snapshot.at }, snapshot.records.clone());
         self.history.insert(position, Arc::new(snapshot));
         let newest = self.history.back().map_or(moment.tick, |newest| newest.tick);
@@ -278,6 +286,16 @@ impl Replica {
         let mut changes = Vec::new();
         self.claim_all(moment, &records, &mut changes);
         changes
+    }
+
+    /// What is as it is claimed is one with the claim: ticks that build on different ones have the same records, and are soon compared.
+    fn share(&self, snapshot: &mut Snapshot) {
+        let Some(records) = Arc::get_mut(&mut snapshot.records) else { return };
+        for (record, Claim { record: claimed, .. }) in records.iter_mut().zip(&self.claims) {
+            if !Arc::ptr_eq(record, claimed) && record.entity == claimed.entity && record.is_like(claimed) {
+                *record = claimed.clone();
+            }
+        }
     }
 
     /// Forgets ticks so long before `oldest`, the oldest that the origin still builds on, that nothing late builds on them either.
@@ -297,7 +315,7 @@ impl Replica {
         let mut same = 0;
         let mut exact = true;
         for (claim, record) in self.claims.iter_mut().zip(records.iter()) {
-            if claim.record.entity != record.entity {
+            if !Arc::ptr_eq(&claim.record, record) && claim.record.entity != record.entity {
                 break;
             }
             exact &= claim.update(moment, record, changes);
@@ -407,7 +425,7 @@ impl Claim {
         }
         self.tick = moment.tick;
         if !Arc::ptr_eq(&self.record, record) {
-            if self.record != *record {
+            if !self.record.is_like(record) {
                 changes.push(moment.change(record.entity, Some(record.clone()), Some(self.record.number)));
             }
             self.record = record.clone();

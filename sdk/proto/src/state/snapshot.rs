@@ -33,6 +33,17 @@ impl Record {
         self.slot(kind).ok().map(|index| &self.components[index].1)
     }
 
+    /// Adds a component numbered higher than all before.
+    pub(super) fn push(&mut self, kind: KindId, value: Value) {
+        debug_assert!(self.components.last().is_none_or(|(last, _)| *last < kind), "components are sorted");
+        self.components.push((kind, value));
+    }
+
+    /// Whether everything is the same of two records of one entity.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.number == other.number && self.orphan == other.orphan && self.components == other.components
+    }
+
     pub(crate) fn set(&mut self, kind: KindId, value: Value) {
         match self.slot(kind) {
             Ok(index) => self.components[index].1 = value,

@@ -28,13 +28,13 @@ impl Odds {
     pub(super) const EVEN: Self = Self { fast: 1 << 15, slow: 1 << 15 };
 
     /// The chance of `false`.
-    #[inline]
+    #[inline(always)]
     fn chance(self) -> u32 {
         let mean = (u32::from(self.fast) + u32::from(self.slow)) >> (17 - CHANCE_BITS);
         mean.clamp(CHANCE_MIN, (1 << CHANCE_BITS) - CHANCE_MIN)
     }
 
-    #[inline]
+    #[inline(always)]
     fn learn(&mut self, bit: bool) {
         if bit {
             self.fast -= self.fast >> FAST_RATE;
@@ -144,7 +144,7 @@ impl Encoder {
         self.low = (self.low & 0x00ff_ffff) << 8;
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self) {
         while self.range < RANGE_MIN {
             self.range <<= 8;
@@ -156,7 +156,7 @@ impl Encoder {
 impl Bits for Encoder {
     const DECODES: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn bit(&mut self, odds: &mut Odds, bit: bool) -> bool {
         let bound = (self.range >> CHANCE_BITS) * odds.chance();
         if bit {
@@ -206,14 +206,14 @@ impl<'a> Decoder<'a> {
         self.position > self.bytes.len() + UNSAID_BYTES
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> u32 {
         let byte = self.bytes.get(self.position).copied().unwrap_or(0);
         self.position += 1;
         u32::from(byte)
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self) {
         while self.range < RANGE_MIN {
             self.range <<= 8;
@@ -225,7 +225,7 @@ impl<'a> Decoder<'a> {
 impl Bits for Decoder<'_> {
     const DECODES: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn bit(&mut self, odds: &mut Odds, _bit: bool) -> bool {
         let bound = (self.range >> CHANCE_BITS) * odds.chance();
         let bit = self.code >= bound;

@@ -164,13 +164,18 @@ impl<'a, B: Bits> Coder<'a, B> {
         };
         let mut moved = false;
         for (record, place) in records.iter().zip(index % BLOCK..) {
+            if reference.get(cursor).is_some_and(|older| Arc::ptr_eq(older, record)) {
+                self.origins[place] = Some(record);
+                cursor += 1;
+                continue;
+            }
             while reference.get(cursor).is_some_and(|older| older.entity < record.entity) {
                 cursor += 1;
             }
             let older = reference.get(cursor).filter(|older| older.entity == record.entity);
             cursor += usize::from(older.is_some());
             // Where it did not move, where it came from is where it is.
-            let still = older.is_some_and(|older| Arc::ptr_eq(older, record) || older == record);
+            let still = older.is_some_and(|older| older.is_like(record));
             moved |= older.is_some() && !still;
             self.origins[place] = older.map(|older| if still { &**record } else { &**older });
         }
@@ -215,14 +220,16 @@ impl<'a, B: Bits> Coder<'a, B> {
         })
     }
 
-    /// All of a record's components, from the baseline's values to those of `record`; `set` gets those that changed.
+    /// All of a record's components, from the baseline's values to those of `record`; `take` gets them as they are now.
     #[inline]
-    fn change(&mut self, index: usize, record: Option<&Record>, mut set: impl FnMut(KindId, Value)) -> Result<(), DecodeError> {
+    fn change(&mut self, index: usize, record: Option<&Record>, mut take: impl FnMut(KindId, Value)) -> Result<(), DecodeError> {
         let old: &'a Record = &self.baseline[index];
         let older = self.origins[index - self.block];
         let mut earlier = false;
-        for (kind, value) in old.components() {
-            let new = record.and_then(|record| record.get(*kind));
+        for (place, (kind, value)) in old.components().iter().enumerate() {
+            // A plain change has the same components in the same places.
+            let same = |record: &'_ Record| record.components().get(place).is_some_and(|(other, _)| other == kind);
+            let new = record.filter(|record| same(record)).map(|record| &record.components()[place].1);
             let first = self.registry.first_group(*kind);
             match (value, self.registry.kind(*kind).map(|kind| kind.shape)) {
                 (Value::Fields(fields), Some(Shape::Fields(groups))) => {
@@ -230,7 +237,12 @@ impl<'a, B: Bits> Coder<'a, B> {
                         Some(Value::Fields(now)) => now.clone(),
                         _ => fields.clone(),
                     };
-                    let older = match older.and_then(|older| older.get(*kind)) {
+                    let older = match older {
+                        Some(older) if same(older) => Some(&older.components()[place].1),
+                        Some(older) => older.get(*kind),
+                        None => None,
+                    };
+                    let older = match older {
                         Some(Value::Fields(older)) => Some(older),
                         _ => None,
                     };
@@ -243,17 +255,17 @@ impl<'a, B: Bits> Coder<'a, B> {
                         changed |= self.group(number, *group, &fields[range.clone()], older, &mut now[range], earlier | changed);
                     }
                     earlier |= changed;
-                    if changed && B::DECODES {
-                        set(*kind, Value::Fields(now));
+                    if B::DECODES {
+                        take(*kind, Value::Fields(now));
                     }
                 }
                 (Value::Bytes { .. }, Some(Shape::Bytes)) => {
                     let context = usize::from(earlier);
                     let changed = self.bits.bit(&mut self.models.group(first).moved[context], new != Some(value));
                     earlier |= changed;
-                    if changed {
-                        let value = self.blob(new)?;
-                        set(*kind, value);
+                    let now = if changed { self.blob(new)? } else { value.clone() };
+                    if B::DECODES {
+                        take(*kind, now);
                     }
                 }
                 // The registry saw to it when the value came.
@@ -461,8 +473,9 @@ impl Coder<'_, Encoder> {
 
 impl Coder<'_, Decoder<'_>> {
     pub(super) fn read_change(&mut self, index: usize) -> Result<Record, DecodeError> {
-        let mut record = Record::clone(&self.baseline[index]);
-        self.change(index, None, |kind, value| record.set(kind, value))?;
+        let old = &self.baseline[index];
+        let mut record = Record::new(old.entity, old.number, old.orphan);
+        self.change(index, None, |kind, value| record.push(kind, value))?;
         Ok(record)
     }
 

@@ -56,7 +56,7 @@ fn through(new: &Snapshot, basis: Option<Basis<'_>>, piece_bytes: usize) -> Vec<
             assert_eq!(piece.models, models);
         }
         piece.removed.iter().for_each(|entity| drop(records.remove(entity)));
-        records.extend(piece.changed.into_iter().map(|record| (record.entity, record)));
+        records.extend(piece.changed.into_iter().map(|(_, record)| (record.entity, record)));
         piece.items.into_iter().for_each(|item| assembler.add(item, baseline, 4_096).unwrap());
     }
     records.extend(assembler.finish().unwrap().into_iter().map(|record| (record.entity, record)));
@@ -149,7 +149,8 @@ fn a_lost_piece_spoils_no_other() {
         let piece = decode(&piece, Tick(2), basis, &registry(), 0).unwrap();
         assert_eq!(piece.start, next);
         next = piece.end;
-        assert_eq!(piece.changed[..], new.records[piece.start..piece.end]);
+        let expected: Vec<_> = (piece.start..piece.end).map(|index| (index, new.records[index].clone())).collect();
+        assert_eq!(piece.changed, expected);
     }
     assert_eq!(next, 600);
 }
