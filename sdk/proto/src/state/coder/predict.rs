@@ -18,7 +18,8 @@ pub(super) fn motion<B: Bits>(
         let next = if place + 1 < now.len() { place + 1 } else { 0 };
         let size = older.map_or(SIZES - 2, |older| size(speed(old, older, place, ahead), speed(old, older, next, ahead), met));
         let expected = older.map_or(old[place], |older| go_on(old[place], older[place], ahead));
-        let rest = models.sizes[size].signed(bits, &mut models.signs[place % SIGNS], now[place].wrapping_sub(expected));
+        let sign = older.map_or(0, |older| way(old[place], older[place]));
+        let rest = models.sizes[size].signed(bits, &mut models.signs[sign], now[place].wrapping_sub(expected));
         now[place] = expected.wrapping_add(rest);
         met = note(met, rest);
     }
@@ -57,10 +58,16 @@ pub(super) fn rotation<B: Bits>(
         let next = if place < 3 { place + 1 } else { 1 };
         let size = older.map_or(SIZES - 2, |older| size(speed(old, older, place, ahead), speed(old, older, next, ahead), met));
         let expected = older.map_or(old[place], |older| go_on(old[place], older[place], ahead));
-        let rest = models.sizes[size].signed(bits, &mut models.signs[4 + place], now[place].wrapping_sub(expected));
+        let sign = older.map_or(0, |older| way(old[place], older[place]));
+        let rest = models.sizes[size].signed(bits, &mut models.signs[sign], now[place].wrapping_sub(expected));
         now[place] = expected.wrapping_add(rest);
         met = note(met, rest);
     }
+}
+
+/// Which way it goes: what is left often points against it.
+fn way(old: i32, older: i32) -> usize {
+    1 + usize::from(old > older) + 2 * usize::from(old < older)
 }
 
 fn go_on(old: i32, older: i32, ahead: i64) -> i32 {
