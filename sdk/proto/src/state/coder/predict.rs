@@ -84,7 +84,7 @@ const SPEED_MAX: i64 = 1 << 20;
 
 /// Which sort of number to expect: by its speed, its neighbor's, and what was left of those before it.
 fn size(speed: u32, next: u32, met: u32) -> usize {
-    let expected = (2 * speed + next + met) / 2;
+    let expected = (4 * speed + next + 2 * met) / 4;
     ((u32::BITS - expected.leading_zeros()) as usize).min(SIZES - 3)
 }
 

@@ -17,7 +17,7 @@ const CHANCE_BITS: u32 = 12;
 /// Neither way is ever less likely than this many in `1 << CHANCE_BITS`.
 const CHANCE_MIN: u32 = 8;
 const FAST_RATE: u32 = 4;
-const SLOW_RATE: u32 = 6;
+const SLOW_RATE: u32 = 7;
 /// Most bytes of zeros that an encoder leaves away at the end.
 const UNSAID_BYTES: usize = 5;
 /// Below this, a byte is settled.
