@@ -25,8 +25,8 @@ pub struct Registry {
     /// Where each kind's groups begin, counted over all kinds.
     first_groups: Vec<usize>,
     groups: usize,
-    /// Where the first choice among each kind's integers stands.
-    choices: Vec<Option<usize>>,
+    /// The first kind with a choice among its integers, and where it stands.
+    choice: Option<(KindId, usize)>,
 }
 
 impl Registry {
@@ -49,9 +49,10 @@ impl Registry {
             Shape::Fields(groups) => groups.len(),
             Shape::Bytes => 1,
         };
-        self.choices.push(kind.shape.choice());
+        let id = KindId(self.kinds.len() as u8);
+        self.choice = self.choice.or_else(|| kind.shape.choice().map(|place| (id, place)));
         self.kinds.push(kind);
-        KindId((self.kinds.len() - 1) as u8)
+        id
     }
 
     /// What `kind` means, if it is registered.
@@ -64,9 +65,9 @@ impl Registry {
         self.first_groups.get(usize::from(kind.0)).copied().unwrap_or_default()
     }
 
-    /// Where the first choice among a kind's integers stands, if it has one.
-    pub(crate) fn choice(&self, kind: KindId) -> Option<usize> {
-        self.choices.get(usize::from(kind.0)).copied().flatten()
+    /// The first kind with a choice among its integers, and where that stands.
+    pub(crate) fn choice(&self) -> Option<(KindId, usize)> {
+        self.choice
     }
 
     /// How many groups there are in all; bytes count as one.

@@ -70,13 +70,9 @@ impl Models {
     }
 
     /// The group numbered so by the registry, to be learned from.
+    #[inline]
     pub(super) fn group(&mut self, index: usize) -> &mut GroupModels {
         Arc::make_mut(&mut self.groups[index])
-    }
-
-    /// Both at once.
-    pub(super) fn common_and_group(&mut self, index: usize) -> (&mut Common, &mut GroupModels) {
-        (&mut self.common, Arc::make_mut(&mut self.groups[index]))
     }
 
     /// As bytes, for a neighbor's keyframe: all odds that are not even, in order, with the count of those that are between.
@@ -156,8 +152,8 @@ mod tests {
         assert!(models.to_bytes().is_empty());
         let mut encoder = Encoder::new(0);
         for step in 0..40_i32 {
-            let (common, group) = models.common_and_group(1);
-            encoder.bit(&mut common.changed[step as usize], step % 3 == 0);
+            encoder.bit(&mut models.common.changed[step as usize], step % 3 == 0);
+            let group = models.group(1);
             group.sizes[3].signed(&mut encoder, &mut group.signs[1], step * step - 200);
         }
         let bytes = models.to_bytes();

@@ -1,6 +1,6 @@
 //! What a group of integers is expected to be, from where it was in two ticks; and what is left of it, coded.
 
-use super::models::{GroupModels, SIGNS, SIZES};
+use super::models::{GroupModels, SIZES};
 use super::range::Bits;
 
 /// Integers that go on as they did: which is added to what they were, and what is left is coded.

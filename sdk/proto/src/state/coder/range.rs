@@ -14,8 +14,6 @@ pub(super) struct Odds {
 
 /// Chances have so many bits.
 const CHANCE_BITS: u32 = 12;
-/// Neither way is ever less likely than this many in `1 << CHANCE_BITS`.
-const CHANCE_MIN: u32 = 8;
 const FAST_RATE: u32 = 4;
 const SLOW_RATE: u32 = 7;
 /// Most bytes of zeros that an encoder leaves away at the end.
@@ -30,8 +28,8 @@ impl Odds {
     /// The chance of `false`.
     #[inline(always)]
     fn chance(self) -> u32 {
-        let mean = (u32::from(self.fast) + u32::from(self.slow)) >> (17 - CHANCE_BITS);
-        mean.clamp(CHANCE_MIN, (1 << CHANCE_BITS) - CHANCE_MIN)
+        // Neither estimate reaches an end: what is below one step of its rate stays. So neither way is ever less likely than 4 in 4,096.
+        (u32::from(self.fast) + u32::from(self.slow)) >> (17 - CHANCE_BITS)
     }
 
     #[inline(always)]
@@ -313,6 +311,15 @@ mod tests {
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..50), calls in prop::collection::vec(call(), 0..200)) {
             code(&mut Decoder::new(&bytes), &calls);
+        }
+    }
+
+    #[test]
+    fn nothing_is_impossible() {
+        for bit in [false, true] {
+            let mut odds = Odds::EVEN;
+            (0..10_000).for_each(|_| odds.learn(bit));
+            assert!((4..=(1 << CHANCE_BITS) - 4).contains(&odds.chance()), "{}", odds.chance());
         }
     }
 

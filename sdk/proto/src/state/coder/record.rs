@@ -114,6 +114,8 @@ pub(super) struct Coder<'a, B> {
     origins: [Option<&'a Record>; BLOCK],
     /// Which of the last records changed, the last one lowest.
     recent: u8,
+    /// Where the game's first choice stands.
+    choice: Option<(KindId, usize)>,
     /// The spawners that the piece has named.
     spawners: Vec<(PeerId, Boot)>,
     /// The counter of the new record before this one, and its integers: the next one may be like it.
@@ -146,6 +148,7 @@ impl<'a, B: Bits> Coder<'a, B> {
             block: 0,
             origins: [None; BLOCK],
             recent: 0,
+            choice: registry.choice(),
             spawners: Vec::new(),
             counter: 0,
             likes: Vec::new(),
@@ -213,11 +216,13 @@ impl<'a, B: Bits> Coder<'a, B> {
     }
 
     /// The first choice that a record holds, as far as one bit tells.
+    #[inline]
     fn choice(&self, record: &Record) -> bool {
-        record.components().iter().any(|(kind, value)| match (self.registry.choice(*kind), value) {
-            (Some(place), Value::Fields(fields)) => fields.get(place).is_some_and(|value| value & 1 == 1),
+        let Some((kind, place)) = self.choice else { return false };
+        match record.get(kind) {
+            Some(Value::Fields(fields)) => fields.get(place).is_some_and(|value| value & 1 == 1),
             _ => false,
-        })
+        }
     }
 
     /// All of a record's components, from the baseline's values to those of `record`; `take` gets them as they are now.
@@ -278,7 +283,7 @@ impl<'a, B: Bits> Coder<'a, B> {
     /// One group of integers; whether it changed.
     #[inline]
     fn group(&mut self, number: usize, group: Group, old: &[i32], older: Option<&[i32]>, now: &mut [i32], earlier: bool) -> bool {
-        let (_, models) = self.models.common_and_group(number);
+        let models = self.models.group(number);
         let moved = older.is_some_and(|older| older != old);
         let context = (usize::from(moved) | usize::from(earlier) << 1 | usize::from(older.is_none()) << 2) % MOVED;
         if !self.bits.bit(&mut models.moved[context], *now != *old) {
