@@ -1,5 +1,6 @@
 //! Who and which: the names of peers, meshes, links and entities.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -148,7 +149,7 @@ impl fmt::Debug for Boot {
 pub struct LinkId(pub u64);
 
 /// Which entity: who spawned it, in which of its lives, and as its how-manieth. The spawner need not be the owner.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EntityId {
     /// The peer that spawned it.
     pub spawner: PeerId,
@@ -156,6 +157,20 @@ pub struct EntityId {
     pub boot: Boot,
     /// Counts the spawner's entities from 0.
     pub counter: u32,
+}
+
+/// By counter first: that is where most differ, so that it is soon found out.
+impl Ord for EntityId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rest = || self.boot.cmp(&other.boot).then_with(|| self.spawner.cmp(&other.spawner));
+        self.counter.cmp(&other.counter).then_with(rest)
+    }
+}
+
+impl PartialOrd for EntityId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for EntityId {

@@ -3,16 +3,20 @@
 //! Values of the world replace older ones that still wait, per entity and component, so what waits is bounded by the world
 //! itself. Everything else (who came and went, what was said) has a budget in bytes, and past it the oldest falls out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peerflock_proto::{EntityId, Event, KindId, WorldEvent};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 /// What may wait besides the world, in bytes.
 pub(crate) const NOTICE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What an event costs beside the bytes it carries.
 const NOTICE_OVERHEAD_BYTES: usize = 256;
+
+/// Gaps among the waiting events are closed when they outnumber the events by so many.
+const GAPS_MAX: usize = 1_024;
 
 /// The events between the driver and the game.
 #[derive(Debug, Default)]
@@ -23,9 +27,12 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Everything that waits, in the order in which it is to be told.
-    events: BTreeMap<u64, Event>,
-    next_place: u64,
+    /// Everything that waits, in the order in which it is to be told; none where something waited.
+    events: VecDeque<Option<Event>>,
+    /// The place of the first of them.
+    first: u64,
+    /// How many are there.
+    waiting: usize,
     /// Where the world's events wait, by what they are about.
     entities: HashMap<EntityId, Waiting>,
     /// Where all others wait, oldest first, with their cost.
@@ -41,7 +48,7 @@ struct Waiting {
     vanished: Option<u64>,
     appeared: Option<u64>,
     owner: Option<u64>,
-    components: BTreeMap<KindId, u64>,
+    components: SmallVec<[(KindId, u64); 2]>,
 }
 
 impl Mailbox {
@@ -57,6 +64,7 @@ impl Mailbox {
                 event => state.push_notice(event),
             }
         }
+        state.compact();
         drop(state);
         self.arrived.notify_waiters();
     }
@@ -72,8 +80,9 @@ impl Mailbox {
         let mut state = self.state();
         state.entities.clear();
         state.notices.clear();
-        state.notice_bytes = 0;
-        std::mem::take(&mut state.events).into_values().collect()
+        (state.notice_bytes, state.waiting) = (0, 0);
+        state.first += state.events.len() as u64;
+        state.events.drain(..).flatten().collect()
     }
 
     /// Waits for the next event. `None` when there will be none.
@@ -120,7 +129,7 @@ impl State {
         self.notices.push_back((place, cost));
         while self.notice_bytes > NOTICE_BYTES_MAX {
             let Some((oldest, cost)) = self.notices.pop_front() else { break };
-            self.events.remove(&oldest);
+            self.remove(oldest);
             self.notice_bytes -= cost;
             self.dropped += 1;
         }
@@ -134,26 +143,37 @@ impl State {
                 self.entities.entry(entity).or_default().appeared = Some(place);
             }
             WorldEvent::Set { entity, kind, .. } | WorldEvent::Unset { entity, kind } => {
-                let waiting = self.entities.get(&entity).and_then(|waiting| waiting.components.get(&kind).copied());
-                let place = self.place_at(waiting, event);
-                self.entities.entry(entity).or_default().components.insert(kind, place);
+                let first = self.first;
+                let waiting = self.entities.entry(entity).or_default();
+                match waiting.components.iter().find(|(other, _)| *other == kind) {
+                    Some((_, place)) => {
+                        if let Some(slot) = self.events.get_mut((place - first) as usize) {
+                            *slot = Some(Event::World(event));
+                        }
+                    }
+                    None => {
+                        waiting.components.push((kind, first + self.events.len() as u64));
+                        self.place(Event::World(event));
+                    }
+                }
             }
             WorldEvent::Owner { entity, owner } => {
                 let waiting = self.entities.entry(entity).or_default();
+                let (appeared, place) = (waiting.appeared, waiting.owner);
                 if let Some(Event::World(WorldEvent::Appeared { owner: first, .. })) =
-                    waiting.appeared.and_then(|place| self.events.get_mut(&place))
+                    appeared.and_then(|place| self.get_mut(place)?.as_mut())
                 {
                     *first = owner;
                     return;
                 }
-                let place = waiting.owner;
                 let place = self.place_at(place, WorldEvent::Owner { entity, owner });
                 self.entities.entry(entity).or_default().owner = Some(place);
             }
             WorldEvent::Vanished { entity } => {
                 let waiting = self.entities.remove(&entity).unwrap_or_default();
-                for place in waiting.owner.into_iter().chain(waiting.components.into_values()).chain(waiting.appeared) {
-                    self.events.remove(&place);
+                let components = waiting.components.iter().map(|(_, place)| *place);
+                for place in waiting.owner.into_iter().chain(components).chain(waiting.appeared) {
+                    self.remove(place);
                 }
                 // An entity that the game has never seen, or knows to be gone, needs no second end.
                 let vanished = match (waiting.vanished, waiting.appeared) {
@@ -167,7 +187,14 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Event> {
-        let (place, event) = self.events.pop_first()?;
+        let (place, event) = loop {
+            let event = self.events.pop_front()?;
+            self.first += 1;
+            if let Some(event) = event {
+                break (self.first - 1, event);
+            }
+        };
+        self.waiting -= 1;
         match &event {
             Event::World(event) => {
                 let (WorldEvent::Appeared { entity, .. }
@@ -196,7 +223,9 @@ impl State {
     fn place_at(&mut self, place: Option<u64>, event: WorldEvent) -> u64 {
         match place {
             Some(place) => {
-                self.events.insert(place, Event::World(event));
+                if let Some(slot) = self.get_mut(place) {
+                    *slot = Some(Event::World(event));
+                }
                 place
             }
             None => self.place(Event::World(event)),
@@ -204,10 +233,39 @@ impl State {
     }
 
     fn place(&mut self, event: Event) -> u64 {
-        let place = self.next_place;
-        self.next_place += 1;
-        self.events.insert(place, event);
-        place
+        self.events.push_back(Some(event));
+        self.waiting += 1;
+        self.first + self.events.len() as u64 - 1
+    }
+
+    fn get_mut(&mut self, place: u64) -> Option<&mut Option<Event>> {
+        self.events.get_mut(usize::try_from(place.checked_sub(self.first)?).ok()?)
+    }
+
+    fn remove(&mut self, place: u64) {
+        if self.get_mut(place).and_then(Option::take).is_some() {
+            self.waiting -= 1;
+        }
+    }
+
+    /// Closes the gaps, where there are many.
+    fn compact(&mut self) {
+        if self.events.len() <= 2 * self.waiting + GAPS_MAX {
+            return;
+        }
+        let mut places: Vec<u64> = Vec::with_capacity(self.events.len());
+        let mut next = self.first;
+        for event in &self.events {
+            places.push(next);
+            next += u64::from(event.is_some());
+        }
+        let first = self.first;
+        let moved = |place: &mut u64| *place = places.get((*place - first) as usize).copied().unwrap_or(*place);
+        for waiting in self.entities.values_mut() {
+            waiting.places_mut().for_each(moved);
+        }
+        self.notices.iter_mut().map(|(place, _)| place).for_each(moved);
+        self.events.retain(Option::is_some);
     }
 }
 
@@ -218,7 +276,12 @@ impl Waiting {
                 *slot = None;
             }
         }
-        self.components.retain(|_, waiting| *waiting != place);
+        self.components.retain(|(_, waiting)| *waiting != place);
+    }
+
+    fn places_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let components = self.components.iter_mut().map(|(_, place)| place);
+        [&mut self.vanished, &mut self.appeared, &mut self.owner].into_iter().flatten().chain(components)
     }
 
     fn is_empty(&self) -> bool {
@@ -308,6 +371,9 @@ mod tests {
                 mailbox.push_all([vanished(entity(1_000 + n))]);
             }
         }
+        let state = mailbox.state();
+        assert!(state.events.len() <= 2 * state.waiting + GAPS_MAX + 3, "{} places", state.events.len());
+        drop(state);
         assert_eq!(mailbox.take_all().len(), 10);
 
         let (size, sent) = (64 * 1024, 1_000);
