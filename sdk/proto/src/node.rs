@@ -24,6 +24,7 @@ mod admit;
 mod beat;
 mod hear;
 mod io;
+mod keyframes;
 mod messages;
 mod neighbors;
 mod parcels;
@@ -84,7 +85,7 @@ pub struct Node {
     replicas: BTreeMap<PeerId, Replica>,
     acks: AckTable,
     world: World,
-    keyframes: hear::Keyframes,
+    keyframes: keyframes::Keyframes,
 
     broadcast: Broadcast,
     private: Private,
@@ -137,7 +138,7 @@ impl Node {
             replicas: BTreeMap::new(),
             acks: AckTable::default(),
             world: World::new(me),
-            keyframes: hear::Keyframes::default(),
+            keyframes: keyframes::Keyframes::default(),
             broadcast,
             private: Private::default(),
             hints: BTreeMap::new(),

@@ -180,12 +180,19 @@ impl Node {
             return self.author.keep(snapshot);
         }
         self.counters.state_frames_made += 1;
-        let (baseline, reference) = self.acks.baselines(snapshot.tick);
+        let (baseline, reference) = self.acks.baselines(snapshot.tick, self.author.floor());
+        if let Some(oldest) = reference.or(baseline) {
+            self.author.builds_on(oldest);
+        }
         let baseline = baseline.and_then(|tick| self.author.snapshot(tick)).cloned();
         let reference = reference.and_then(|tick| self.author.snapshot(tick)).cloned();
         let basis = baseline.as_deref().map(|baseline| Basis { baseline, reference: reference.as_deref() });
         // Where some members are not our neighbors, others must pass this on, and it must be proved.
         let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
+        if !relayed {
+            // Packets that nobody relays are in no manifest, and a manifest has no gaps.
+            self.prove_now();
+        }
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
         let acks = self.own_acks(snapshot.tick);
         let ack_bytes = acks.as_ref().map_or(0, |acks| tick_frame::encode(header(&snapshot, 0, 1, basis), Some(acks), &[]).len());
@@ -228,7 +235,7 @@ impl Node {
 
     /// Whether everyone is known to have our world as it is.
     fn is_confirmed(&self) -> bool {
-        let (baseline, _) = self.acks.baselines(Tick(self.author.tick().0 + 1));
+        let (baseline, _) = self.acks.baselines(Tick(self.author.tick().0 + 1), self.author.floor());
         let baseline = baseline.and_then(|tick| self.author.snapshot(tick));
         match (baseline, self.author.newest()) {
             (Some(baseline), Some(newest)) => Arc::ptr_eq(&baseline.records, &newest.records),

@@ -77,13 +77,15 @@ impl AckTable {
         self.members.remove(member);
     }
 
-    /// The two newest ticks before `now` that all have, laggards apart.
-    pub(crate) fn baselines(&self, now: Tick) -> (Option<Tick>, Option<Tick>) {
-        let timely: Vec<_> = self.members.values().filter(|acked| !acked.is_laggard(now)).collect();
+    /// The two newest ticks before `now` that all have, laggards apart: who has nothing from `floor` on is one, as what is older is
+    /// forgotten elsewhere.
+    pub(crate) fn baselines(&self, now: Tick, floor: Tick) -> (Option<Tick>, Option<Tick>) {
+        let oldest = now.0.saturating_sub(HISTORY_TICKS - 1).max(floor.0).max(1);
+        let is_timely = |acked: &&Acked| !acked.is_laggard(now) && acked.newest.0 >= oldest;
+        let timely: Vec<_> = self.members.values().filter(is_timely).collect();
         if timely.is_empty() {
             return (None, None);
         }
-        let oldest = now.0.saturating_sub(HISTORY_TICKS - 1).max(1);
         let mut common = (oldest..now.0).rev().map(Tick).filter(|tick| timely.iter().all(|acked| acked.has(*tick)));
         (common.next(), common.next())
     }
@@ -190,13 +192,13 @@ mod tests {
     #[test]
     fn baselines_are_the_newest_ticks_that_all_have() {
         let mut table = AckTable::default();
-        assert_eq!(table.baselines(Tick(10)), (None, None));
+        assert_eq!(table.baselines(Tick(10), Tick(0)), (None, None));
         table.learn(PeerId([1; 32]), acked(&[5, 7, 8]));
-        assert_eq!(table.baselines(Tick(10)), (Some(Tick(8)), Some(Tick(7))));
+        assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(8)), Some(Tick(7))));
         table.learn(PeerId([2; 32]), acked(&[9, 7, 5]));
-        assert_eq!(table.baselines(Tick(10)), (Some(Tick(7)), Some(Tick(5))));
+        assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(7)), Some(Tick(5))));
         table.learn(PeerId([2; 32]), acked(&[8]));
-        assert_eq!(table.baselines(Tick(10)), (Some(Tick(8)), Some(Tick(7))));
+        assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(8)), Some(Tick(7))));
     }
 
     #[test]
@@ -204,9 +206,14 @@ mod tests {
         let mut table = AckTable::default();
         table.learn(PeerId([1; 32]), acked(&[100]));
         table.learn(PeerId([2; 32]), acked(&[20]));
-        assert_eq!(table.baselines(Tick(101)), (Some(Tick(100)), None));
+        assert_eq!(table.baselines(Tick(101), Tick(0)), (Some(Tick(100)), None));
+        // What is older than the floor, others have forgotten.
+        table.learn(PeerId([3; 32]), acked(&[90]));
+        assert_eq!(table.baselines(Tick(101), Tick(0)), (None, None), "they have nothing in common");
+        assert_eq!(table.baselines(Tick(101), Tick(91)), (Some(Tick(100)), None));
+        table.forget(&PeerId([3; 32]));
         table.forget(&PeerId([1; 32]));
-        assert_eq!(table.baselines(Tick(101)), (None, None));
+        assert_eq!(table.baselines(Tick(101), Tick(0)), (None, None));
     }
 
     #[test]

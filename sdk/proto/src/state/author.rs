@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::acks::HISTORY_TICKS;
 use super::coder::Models;
+use super::replica::SLACK_TICKS;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{EntityId, Tick};
 use crate::time::{MeshTime, Time};
@@ -25,6 +26,8 @@ pub(crate) struct Author {
     tick: Tick,
     /// Whether any record changed since the last tick.
     touched: bool,
+    /// No tick builds on an older one: those who hear us forget them.
+    floor: Tick,
     untaught: Arc<Models>,
 }
 
@@ -36,6 +39,7 @@ impl Author {
             history: VecDeque::new(),
             tick: Tick(0),
             touched: false,
+            floor: Tick(0),
             untaught: Arc::new(Models::new(registry)),
         }
     }
@@ -78,6 +82,16 @@ impl Author {
     pub(crate) fn remove(&mut self, entity: &EntityId) -> bool {
         self.touched = true;
         self.ghosts.remove(entity).is_none() && self.records.remove(entity).is_some()
+    }
+
+    /// The oldest tick that the next one may build on.
+    pub(crate) fn floor(&self) -> Tick {
+        self.floor
+    }
+
+    /// A tick builds on this one, and on none older.
+    pub(crate) fn builds_on(&mut self, oldest: Tick) {
+        self.floor = self.floor.max(Tick(oldest.0.saturating_sub(SLACK_TICKS)));
     }
 
     /// Ends the tick: its snapshot, with all that the coder has learned before it.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::assembler::Assembler;
+use self::models::BlockOdds;
 pub(crate) use self::models::Models;
 use self::range::{Decoder, Encoder, Place};
 use self::record::{Coder, edits, is_plain, longest};
@@ -232,8 +233,9 @@ struct Writer<'a> {
     pieces: Vec<Vec<u8>>,
     coder: Coder<'a, Encoder>,
     head: Head,
-    /// Whether the block that the last record is in was said to have changes.
+    /// Whether the block that the last record is in was said to have changes; and what was learned of blocks before that was said.
     in_block: bool,
+    before_block: BlockOdds,
     /// The piece says nothing yet.
     empty: bool,
     /// What the first piece taught.
@@ -254,7 +256,20 @@ impl<'a> Writer<'a> {
     fn new(tick: Tick, basis: Option<Basis<'a>>, registry: &'a Registry, piece_bytes: usize) -> Self {
         let coder = Coder::new(Encoder::new(piece_bytes), tick, basis, registry);
         let head = Head { start: 0, end: 0, news: 0 };
-        Self { tick, basis, registry, piece_bytes, pieces: Vec::new(), coder, head, in_block: false, empty: true, learned: None }
+        let before_block = coder.block_odds();
+        Self {
+            tick,
+            basis,
+            registry,
+            piece_bytes,
+            pieces: Vec::new(),
+            coder,
+            head,
+            in_block: false,
+            before_block,
+            empty: true,
+            learned: None,
+        }
     }
 
     /// A block of the baseline's records begins, with changes or without.
@@ -262,6 +277,7 @@ impl<'a> Writer<'a> {
         self.in_block = false;
         self.make_room(index);
         self.in_block = any;
+        self.before_block = self.coder.block_odds();
         self.coder.block(index, any);
         self.head.end = index;
     }
@@ -273,7 +289,8 @@ impl<'a> Writer<'a> {
     }
 
     fn removed(&mut self, index: usize, replaced: bool) {
-        self.item(index, 8, |writer| {
+        // Four decisions fit any piece.
+        let _ = self.item(index, 4 * DECISION_BYTES, |writer| {
             writer.coder.is_changed(index, true);
             writer.coder.is_edited(true);
             writer.coder.remains(false);
@@ -283,11 +300,15 @@ impl<'a> Writer<'a> {
     }
 
     fn changed(&mut self, index: usize, record: &Record) {
-        self.item(index, longest(record), |writer| {
+        let fits = self.item(index, longest(record), |writer| {
             writer.coder.is_changed(index, true);
             writer.coder.is_edited(false);
             writer.coder.write_change(index, record);
         });
+        if !fits {
+            let old = self.basis.and_then(|basis| basis.baseline.records.get(index)).cloned();
+            return self.edited(index, &edits(record, old.as_deref()));
+        }
         self.head.end = index + 1;
     }
 
@@ -324,16 +345,20 @@ impl<'a> Writer<'a> {
         (self.pieces, models)
     }
 
-    /// Writes an item that takes at most `longest` bytes and fits any piece.
-    fn item(&mut self, index: usize, longest: usize, write: impl Fn(&mut Self)) {
+    /// Writes an item that takes at most `longest` bytes; false, and nothing, if it is too long for any piece.
+    fn item(&mut self, index: usize, longest: usize, write: impl Fn(&mut Self)) -> bool {
         if self.coder.bits.len() + HEAD_BYTES_MAX + longest <= self.piece_bytes {
             write(self);
             self.empty = false;
-        } else if !self.try_item(&write) {
-            self.next_piece(index);
-            write(self);
-            self.empty = false;
+            return true;
         }
+        if self.try_item(&write) {
+            return true;
+        }
+        if !self.empty {
+            self.next_piece(index);
+        }
+        self.try_item(&write)
     }
 
     /// Writes an item and its edits, over as many pieces as it takes.
@@ -388,6 +413,10 @@ impl<'a> Writer<'a> {
 
     /// Ends the piece before the baseline's record `index`, which the next one begins with.
     fn next_piece(&mut self, index: usize) {
+        if self.in_block && index.is_multiple_of(BLOCK) && self.head.end == index {
+            // Nobody reads what the piece says of a block of which it says nothing more: nor does anybody learn from it.
+            self.coder.set_block_odds(self.before_block);
+        }
         // A split record counts for both.
         self.head.end = self.head.end.max(index);
         self.close();

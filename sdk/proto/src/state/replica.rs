@@ -17,7 +17,7 @@ const ASSEMBLIES_MAX: usize = 4;
 /// ever learning what was removed, and the origin from a baseline.
 const STARVED_TICKS: u32 = 10;
 /// Ticks kept before the oldest that the origin still builds on: for what comes late.
-const SLACK_TICKS: u32 = 24;
+pub(crate) const SLACK_TICKS: u32 = 24;
 /// Most pieces of one tick.
 pub(crate) const PIECES_MAX: usize = 4_096;
 
@@ -80,6 +80,8 @@ struct Claim {
 /// The pieces of a tick that is not whole yet.
 #[derive(Debug)]
 struct Assembly {
+    /// What all of them are differences from: baseline and reference.
+    bases: (Option<Tick>, Option<Tick>),
     got: Vec<bool>,
     changed: Vec<(usize, Arc<Record>)>,
     removed: Vec<EntityId>,
@@ -137,6 +139,15 @@ impl Replica {
         limits: &crate::config::Limits,
     ) -> Result<Received, DecodeError> {
         self.first_heard.get_or_insert(header.tick);
+        let is_far = |from: Tick, to: Tick| to.0.saturating_sub(from.0) >= HISTORY_TICKS;
+        if header.baseline.is_some_and(|baseline| {
+            is_far(baseline, header.tick) || header.reference.is_some_and(|reference| is_far(reference, baseline))
+        }) {
+            return Err(DecodeError::Malformed);
+        }
+        if self.snapshot(header.tick).is_some() || self.is_ancient(header.tick) {
+            return Ok(Received::Claims(Vec::new()));
+        }
         let known = |tick: Option<Tick>| tick.map(|tick| self.snapshot(tick).cloned().ok_or(tick)).transpose();
         let (baseline, reference) = match (known(header.baseline), known(header.reference)) {
             (Ok(baseline), Ok(reference)) => (baseline, reference),
@@ -144,9 +155,6 @@ impl Replica {
             // The origin will know before long that we have the one without the other.
             (_, Err(_)) => return Ok(Received::Claims(Vec::new())),
         };
-        if self.snapshot(header.tick).is_some() || self.is_ancient(header.tick) {
-            return Ok(Received::Claims(Vec::new()));
-        }
         if let Some(baseline) = header.baseline {
             self.forget_before(header.reference.unwrap_or(baseline).min(baseline));
         }
@@ -155,8 +163,11 @@ impl Replica {
         let piece = coder::decode(body, header.tick, basis, registry, limits.entities_per_origin)?;
         if header.pieces == 1 {
             let Piece { changed, removed, items, models, .. } = piece;
-            let assembly = Assembly { got: Vec::new(), changed, removed, items, models: Some(models) };
+            let assembly = Assembly { changed, removed, items, models: Some(models), ..Assembly::of(&header) };
             return self.complete(header, assembly, baseline, limits).map(Received::Claims);
+        }
+        if self.claims.len() + piece.items.len() > 2 * limits.entities_per_origin {
+            return Err(DecodeError::TooLong(limits.entities_per_origin));
         }
         let mut changes = self.apply_piece(header, &piece, baseline, limits)?;
         if !self.assemblies.contains_key(&header.tick) && self.assemblies.len() >= ASSEMBLIES_MAX {
@@ -165,8 +176,8 @@ impl Replica {
             }
             self.assemblies.pop_first();
         }
-        let assembly = self.assemblies.entry(header.tick).or_insert_with(|| Assembly::of(header.pieces));
-        if !assembly.add(header.piece, piece)? {
+        let assembly = self.assemblies.entry(header.tick).or_insert_with(|| Assembly::of(&header));
+        if !assembly.add(&header, piece)? {
             return Ok(Received::Claims(changes));
         }
         if assembly.len() > 2 * limits.entities_per_origin {
@@ -191,7 +202,7 @@ impl Replica {
     ) -> Result<Vec<ClaimChange>, DecodeError> {
         let mut assembler = Assembler::default();
         for item in piece.items.iter().filter(|item| !item.split) {
-            assembler.add(item.clone(), baseline, limits.component_bytes)?;
+            assembler.add(item.clone(), baseline, limits)?;
         }
         let mut records = assembler.finish()?;
         let spoken_of: BTreeSet<EntityId> = piece.items.iter().map(|item| item.entity).collect();
@@ -229,7 +240,7 @@ impl Replica {
         let records = if !removed.is_empty() || !items.is_empty() {
             let mut assembler = Assembler::default();
             for item in items {
-                assembler.add(item, baseline, limits.component_bytes)?;
+                assembler.add(item, baseline, limits)?;
             }
             let mut changed: Vec<_> = changed.into_iter().map(|(_, record)| record).chain(assembler.finish()?).collect();
             changed.sort_by_key(|record| record.entity);
@@ -247,6 +258,10 @@ impl Replica {
         };
         if records.len() > limits.entities_per_origin {
             return Err(DecodeError::TooLong(limits.entities_per_origin));
+        }
+        // Pieces that overlap may name one twice.
+        if !records.is_sorted_by(|one, other| one.entity < other.entity) {
+            return Err(DecodeError::Malformed);
         }
         let models = Arc::new(models.ok_or(DecodeError::Malformed)?);
         Ok(self.adopt_snapshot(Snapshot { tick: header.tick, at: header.at, records, models }))
@@ -435,12 +450,23 @@ impl Claim {
 }
 
 impl Assembly {
-    fn of(pieces: usize) -> Self {
-        Self { got: vec![false; pieces], changed: Vec::new(), removed: Vec::new(), items: Vec::new(), models: None }
+    fn of(header: &PieceHeader) -> Self {
+        Self {
+            bases: (header.baseline, header.reference),
+            got: vec![false; header.pieces],
+            changed: Vec::new(),
+            removed: Vec::new(),
+            items: Vec::new(),
+            models: None,
+        }
     }
 
     /// Adds a piece; false if it was there.
-    fn add(&mut self, number: usize, piece: Piece) -> Result<bool, DecodeError> {
+    fn add(&mut self, header: &PieceHeader, piece: Piece) -> Result<bool, DecodeError> {
+        if self.bases != (header.baseline, header.reference) || self.got.len() != header.pieces {
+            return Err(DecodeError::Malformed);
+        }
+        let number = header.piece;
         let got = self.got.get_mut(number).ok_or(DecodeError::Malformed)?;
         if std::mem::replace(got, true) {
             return Ok(false);
@@ -455,7 +481,7 @@ impl Assembly {
     }
 
     fn len(&self) -> usize {
-        self.changed.len() + self.removed.len() + self.items.len()
+        self.changed.len() + self.removed.len() + self.items.iter().map(Item::weight).sum::<usize>()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::record::{Edit, Item, Said};
+use crate::config::Limits;
 use crate::id::EntityId;
 use crate::state::registry::REFS_MAX;
 use crate::state::snapshot::{Record, Snapshot};
@@ -16,12 +17,23 @@ use crate::wire::{DecodeError, codec};
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     records: BTreeMap<EntityId, Record>,
-    parts: BTreeMap<(EntityId, KindId), (Vec<u8>, usize)>,
+    parts: BTreeMap<(EntityId, KindId), Parts>,
+}
+
+/// What is there of one long value.
+#[derive(Debug, Default)]
+struct Parts {
+    total: usize,
+    got: usize,
+    parts: Vec<(usize, Bytes)>,
 }
 
 impl Assembler {
     /// Adds what one item says. Items of one entity may come in any order of pieces.
-    pub(crate) fn add(&mut self, item: Item, baseline: Option<&Snapshot>, component_bytes_max: usize) -> Result<(), DecodeError> {
+    pub(crate) fn add(&mut self, item: Item, baseline: Option<&Snapshot>, limits: &Limits) -> Result<(), DecodeError> {
+        if self.records.len() > limits.entities_per_origin {
+            return Err(DecodeError::TooLong(limits.entities_per_origin));
+        }
         let record = match item.said {
             Said::Replaced => return Ok(()),
             Said::Changed => {
@@ -37,14 +49,18 @@ impl Assembler {
                 Edit::Set(value) => record.set(kind, value),
                 Edit::Unset => record.unset(kind),
                 Edit::Part { total, offset, bytes } => {
-                    // The blob holds a value of at most `component_bytes_max` and its references.
-                    if total > component_bytes_max + 64 * REFS_MAX {
-                        return Err(DecodeError::TooLong(component_bytes_max));
+                    // The blob holds a value of at most so many bytes and its references.
+                    if total > limits.component_bytes + 64 * REFS_MAX {
+                        return Err(DecodeError::TooLong(limits.component_bytes));
                     }
-                    let (blob, got) = self.parts.entry((item.entity, kind)).or_insert_with(|| (vec![0; total], 0));
-                    let place = offset.checked_add(bytes.len()).and_then(|end| blob.get_mut(offset..end));
-                    place.ok_or(DecodeError::Malformed)?.copy_from_slice(&bytes);
-                    *got += bytes.len();
+                    // Room is made once all of it is there: a total costs nothing to say.
+                    let parts = self.parts.entry((item.entity, kind)).or_default();
+                    parts.got += bytes.len();
+                    if bytes.is_empty() || parts.got > total || (parts.total != total && parts.total > 0) {
+                        return Err(DecodeError::Malformed);
+                    }
+                    parts.total = total;
+                    parts.parts.push((offset, bytes));
                 }
             }
         }
@@ -53,9 +69,14 @@ impl Assembler {
 
     /// The changed and new records, sorted. Fails if a value's parts are not all there.
     pub(crate) fn finish(mut self) -> Result<Vec<Arc<Record>>, DecodeError> {
-        for ((entity, kind), (blob, got)) in self.parts {
-            if got != blob.len() {
+        for ((entity, kind), Parts { total, got, parts }) in self.parts {
+            if got != total {
                 return Err(DecodeError::Malformed);
+            }
+            let mut blob = vec![0; total];
+            for (offset, bytes) in parts {
+                let place = offset.checked_add(bytes.len()).and_then(|end| blob.get_mut(offset..end));
+                place.ok_or(DecodeError::Malformed)?.copy_from_slice(&bytes);
             }
             let (bytes, refs): (Bytes, Vec<EntityId>) = codec::decode(&blob)?;
             if let Some(record) = self.records.get_mut(&entity) {

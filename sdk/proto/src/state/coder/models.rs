@@ -24,10 +24,13 @@ pub(crate) struct Models {
     groups: Vec<Arc<GroupModels>>,
 }
 
+/// Of blocks of records: whether anything in them changed.
+pub(super) type BlockOdds = [Odds; 2];
+
 /// What does not belong to one component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Common {
-    pub(super) block: [Odds; 2],
+    pub(super) block: BlockOdds,
     pub(super) changed: [Odds; CHANGED],
     /// Is it an ordinary change; does it remain; is it the same owner's.
     pub(super) kind_of_change: [Odds; 3],
@@ -103,6 +106,10 @@ impl Models {
             let part = |index: usize| u16::from_le_bytes([entry[index], entry[index + 1]]);
             (part(0), Odds::from_parts([part(2), part(4)]))
         };
+        if entries.clone().any(|entry| read(entry).1.is_none()) {
+            return Err(DecodeError::Malformed);
+        }
+        let read = |entry: &[u8; 6]| (read(entry).0, read(entry).1.unwrap_or(Odds::EVEN));
         let mut next = entries.next().map(read);
         let default = models.groups.first().cloned();
         models.for_each(|odds| {

@@ -47,8 +47,10 @@ impl Odds {
         [self.fast, self.slow]
     }
 
-    pub(super) fn from_parts([fast, slow]: [u16; 2]) -> Self {
-        Self { fast, slow }
+    /// None if nothing can be learned that gives these.
+    pub(super) fn from_parts([fast, slow]: [u16; 2]) -> Option<Self> {
+        let within = |part: u16, rate: u32| part >> rate > 0 && (u16::MAX - part) >> rate > 0;
+        (within(fast, FAST_RATE - 1) && within(slow, SLOW_RATE - 1)).then_some(Self { fast, slow })
     }
 }
 
@@ -63,6 +65,9 @@ pub(super) trait Bits {
 
     /// The low `count` bits of `value`, at most 32, all alike in chance.
     fn raw(&mut self, value: u32, count: u32) -> u32;
+
+    /// Whether more was read than can have been written.
+    fn is_beyond_end(&self) -> bool;
 }
 
 /// Writes.
@@ -179,6 +184,10 @@ impl Bits for Encoder {
         self.settle();
         value
     }
+
+    fn is_beyond_end(&self) -> bool {
+        false
+    }
 }
 
 /// Reads. It never fails: any bytes mean something, and after their end it goes on with zeros.
@@ -197,11 +206,6 @@ impl<'a> Decoder<'a> {
             decoder.code = decoder.code << 8 | decoder.next();
         }
         decoder
-    }
-
-    /// Whether more was read than an encoder can have written.
-    pub(super) fn is_beyond_end(&self) -> bool {
-        self.position > self.bytes.len() + UNSAID_BYTES
     }
 
     #[inline(always)]
@@ -249,6 +253,10 @@ impl Bits for Decoder<'_> {
         self.code -= value * self.range;
         self.settle();
         value
+    }
+
+    fn is_beyond_end(&self) -> bool {
+        self.position > self.bytes.len() + UNSAID_BYTES
     }
 }
 

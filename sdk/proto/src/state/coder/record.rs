@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::models::{Common, MOVED, Models, SIGNS, SIZES};
+use super::models::{BlockOdds, Common, MOVED, Models, SIGNS, SIZES};
 use super::number::Number;
 use super::predict::{motion, rotation};
 use super::range::{Bits, Decoder, Encoder};
@@ -30,6 +30,13 @@ pub(crate) struct Item {
     /// Other pieces say more of it.
     pub(crate) split: bool,
     pub(super) edits: Vec<(KindId, Edit)>,
+}
+
+impl Item {
+    /// How much it takes to keep it, in records.
+    pub(crate) fn weight(&self) -> usize {
+        1 + self.edits.len()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +71,8 @@ pub(super) fn is_plain(record: &Record, old: &Record) -> bool {
 /// The most bytes that a plain change of `record` takes.
 pub(super) fn longest(record: &Record) -> usize {
     let value = |value: &Value| match value {
-        Value::Fields(fields) => 2 + 6 * fields.len(),
-        Value::Bytes { bytes, refs } if !is_long(value) => 8 + bytes.len() + 48 * refs.len(),
+        Value::Fields(fields) => 8 + 12 * fields.len(),
+        Value::Bytes { bytes, refs } if !is_long(value) => 16 + bytes.len() + 64 * refs.len(),
         Value::Bytes { .. } => 2,
     };
     8 + record.components().iter().map(|(_, component)| value(component)).sum::<usize>()
@@ -135,7 +142,8 @@ impl<'a, B: Bits> Coder<'a, B> {
                     i64::from(tick.0) - i64::from(basis.baseline.tick.0),
                     i64::from(basis.baseline.tick.0) - i64::from(older.tick.0),
                 );
-                ahead = (to.clamp(0, 1 << 16) << 16) / from.max(1);
+                // Neither is ever so far: the replica sees to it.
+                ahead = (to.clamp(0, 1 << 12) << 16) / from.max(1);
             }
         }
         Self {
@@ -209,6 +217,19 @@ impl<'a, B: Bits> Coder<'a, B> {
     /// Whether one that does not stay is said anew.
     pub(super) fn is_replaced(&mut self, replaced: bool) -> bool {
         self.bits.bit(&mut self.models.common.kind_of_change[2], replaced)
+    }
+
+    /// Whether the piece has said so much at all.
+    pub(super) fn check(&self) -> Result<(), DecodeError> {
+        if self.bits.is_beyond_end() { Err(DecodeError::Malformed) } else { Ok(()) }
+    }
+
+    pub(super) fn block_odds(&self) -> BlockOdds {
+        self.models.common.block
+    }
+
+    pub(super) fn set_block_odds(&mut self, odds: BlockOdds) {
+        self.models.common.block = odds;
     }
 
     pub(super) fn into_parts(self) -> (B, Models) {
@@ -381,6 +402,7 @@ impl<'a, B: Bits> Coder<'a, B> {
         let mut read = Vec::new();
         for index in 0..count {
             let edit = self.edit(edits.get(index), old)?;
+            self.check()?;
             if B::DECODES {
                 read.push(edit);
             }
@@ -492,11 +514,6 @@ impl Coder<'_, Decoder<'_>> {
     pub(super) fn read_new(&mut self) -> Result<Item, DecodeError> {
         let (entity, number, orphan, split) = self.title(None, false)?;
         Ok(Item { entity, said: Said::New { number, orphan }, split, edits: self.edit_list(&[], None)? })
-    }
-
-    /// Whether the piece has said so much at all.
-    pub(super) fn check(&self) -> Result<(), DecodeError> {
-        if self.bits.is_beyond_end() { Err(DecodeError::Malformed) } else { Ok(()) }
     }
 
     pub(super) fn into_models(self) -> Models {

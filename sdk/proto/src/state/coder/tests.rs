@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Limits;
 use crate::id::{Boot, PeerId};
 use crate::state::{Group, Kind, Orphan, Shape, Value};
 use crate::time::MeshTime;
@@ -53,11 +54,11 @@ fn through(new: &Snapshot, basis: Option<Basis<'_>>, piece_bytes: usize) -> Vec<
         assert!(piece.len() <= piece_bytes, "{} bytes", piece.len());
         let piece = decode(piece, new.tick, basis, &registry(), 4_096).unwrap();
         if number == 0 {
-            assert_eq!(piece.models, models);
+            assert!(piece.models == models);
         }
         piece.removed.iter().for_each(|entity| drop(records.remove(entity)));
         records.extend(piece.changed.into_iter().map(|(_, record)| (record.entity, record)));
-        piece.items.into_iter().for_each(|item| assembler.add(item, baseline, 4_096).unwrap());
+        piece.items.into_iter().for_each(|item| assembler.add(item, baseline, &Limits::default()).unwrap());
     }
     records.extend(assembler.finish().unwrap().into_iter().map(|record| (record.entity, record)));
     records.into_values().collect()
@@ -105,7 +106,7 @@ proptest! {
         if let Ok(piece) = decode(&bytes, Tick(6), basis, &registry(), 4_096) {
             let mut assembler = Assembler::default();
             for item in piece.items {
-                if assembler.add(item, Some(&base), 4_096).is_err() {
+                if assembler.add(item, Some(&base), &Limits::default()).is_err() {
                     return Ok(());
                 }
             }
@@ -153,4 +154,45 @@ fn a_lost_piece_spoils_no_other() {
         assert_eq!(piece.changed, expected);
     }
     assert_eq!(next, 600);
+}
+
+/// Who only reads the first piece learns what its writer did, wherever that ends.
+#[test]
+fn a_piece_teaches_both_sides_the_same() {
+    let old = world(1, 600, |_| [0; 8]);
+    let new = world(2, 600, |counter| [(counter + 1).wrapping_mul(2_654_435_761) as i32 >> (counter % 31); 8]);
+    let basis = Some(Basis { baseline: &old, reference: None });
+    let mut at_block = 0;
+    for room in 700..1_500 {
+        let (pieces, models) = encode(&new, basis, &registry(), room);
+        let first = decode(&pieces[0], Tick(2), basis, &registry(), 0).unwrap();
+        assert!(first.models == models, "pieces of {room} bytes");
+        at_block += usize::from(first.end.is_multiple_of(BLOCK));
+    }
+    assert!(at_block > 0, "none ended where a block does");
+}
+
+#[test]
+fn many_values_that_change_at_once_are_split() {
+    let mut registry = Registry::default();
+    for name in ["a", "b", "c", "d"] {
+        registry.register(Kind { name: name.into(), shape: Shape::Bytes });
+    }
+    let of = |tick, byte: u8| {
+        let mut record = Record::new(entity(1), 0, Orphan::Adopt);
+        (0..4).for_each(|kind| record.set(KindId(kind), Value::bytes(vec![byte; 400])));
+        let models = Arc::new(Models::new(&registry));
+        Snapshot { tick: Tick(tick), at: MeshTime(0), records: Arc::new(vec![Arc::new(record)]), models }
+    };
+    let (old, new) = (of(1, 1), of(2, 2));
+    let basis = Some(Basis { baseline: &old, reference: None });
+    let (pieces, _) = encode(&new, basis, &registry, 1_000);
+    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= 1_000));
+    let mut assembler = Assembler::default();
+    for piece in &pieces {
+        for item in decode(piece, Tick(2), basis, &registry, 9).unwrap().items {
+            assembler.add(item, Some(&old), &Limits::default()).unwrap();
+        }
+    }
+    assert_eq!(assembler.finish().unwrap(), *new.records);
 }

@@ -1,0 +1,149 @@
+//! Keyframes: an origin's whole world at one tick, from a neighbor that has it, for who cannot follow the differences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CloseReason, Node};
+use crate::id::{LinkId, PeerId, Tick};
+use crate::state::coder::{self, Assembler, Models};
+use crate::state::replica::Replica;
+use crate::state::snapshot::{Record, Snapshot};
+use crate::time::Time;
+use crate::wire::{DecodeError, Frame, Keyframe};
+
+/// A keyframe is asked for again after so long.
+const KEYFRAME_RETRY: Duration = Duration::from_millis(200);
+/// Longest part of a keyframe, in bytes.
+const KEYFRAME_PART_BYTES: usize = 16 * 1024;
+/// Most parts of a keyframe; 16,384 entities of some 60 bytes take 60.
+const KEYFRAME_PARTS_MAX: usize = 1_024;
+/// Each neighbor is sent an origin's keyframe this often at most.
+const KEYFRAME_EVERY: Duration = Duration::from_millis(100);
+/// Who was asked for a keyframe may take so long to send it.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keyframes on their way to us.
+#[derive(Debug, Default)]
+pub(super) struct Keyframes {
+    /// By origin: when we last asked.
+    asked: BTreeMap<PeerId, Time>,
+    /// By neighbor and origin: when we last served them.
+    served: BTreeMap<(LinkId, PeerId), Time>,
+    parts: BTreeMap<(LinkId, PeerId), (Tick, Vec<Option<Bytes>>)>,
+}
+
+impl Keyframes {
+    pub(super) fn link_down(&mut self, link: LinkId) {
+        self.parts.retain(|(from, _), _| *from != link);
+        self.served.retain(|(to, _), _| *to != link);
+    }
+
+    pub(super) fn forget(&mut self, origin: &PeerId) {
+        self.asked.remove(origin);
+        self.served.retain(|(_, of), _| of != origin);
+        self.parts.retain(|(_, of), _| of != origin);
+    }
+
+    /// Adds a part; all of them in order, once they are there.
+    fn add(&mut self, link: LinkId, keyframe: &Keyframe) -> Option<Vec<Bytes>> {
+        let (part, parts) = (usize::from(keyframe.part), usize::from(keyframe.parts));
+        let key = (link, keyframe.origin);
+        let collected = self.parts.entry(key).or_insert_with(|| (keyframe.tick, vec![None; parts]));
+        if collected.0 != keyframe.tick || collected.1.len() != parts {
+            *collected = (keyframe.tick, vec![None; parts]);
+        }
+        *collected.1.get_mut(part)? = Some(keyframe.body.clone());
+        if collected.1.iter().any(Option::is_none) {
+            return None;
+        }
+        self.parts.remove(&key).map(|(_, parts)| parts.into_iter().flatten().collect())
+    }
+}
+
+impl Node {
+    pub(super) fn want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {
+        if self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_RETRY) {
+            return;
+        }
+        self.keyframes.asked.insert(origin, now);
+        self.counters.keyframes_wanted += 1;
+        self.say_to(link, &Frame::WantKeyframe { origin, tick });
+    }
+
+    /// Sends an origin's whole world, as of `tick` if that is at hand, else as new as we have it.
+    pub(super) fn send_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Option<Tick>) {
+        let (boot, snapshot) = if origin == self.me {
+            (self.boot, tick.and_then(|tick| self.author.snapshot(tick)).or_else(|| self.author.newest()))
+        } else {
+            let Some(replica) = self.replicas.get(&origin) else { return };
+            (replica.boot, tick.map_or_else(|| replica.newest(), |tick| replica.snapshot_near(tick)))
+        };
+        let Some(snapshot) = snapshot else { return };
+        let (now, key) = (self.now, (link, origin));
+        if self.keyframes.served.get(&key).is_some_and(|served| now.since(*served) < KEYFRAME_EVERY) {
+            return;
+        }
+        self.keyframes.served.insert(key, now);
+        let (tick, at) = (snapshot.tick, snapshot.at);
+        let learned = snapshot.models.to_bytes();
+        let learned = learned.chunks(KEYFRAME_PART_BYTES).map(Bytes::copy_from_slice);
+        let (bodies, _) = coder::encode(snapshot, None, &self.config.registry, KEYFRAME_PART_BYTES);
+        let (Ok(models), Ok(records)) = (u16::try_from(learned.len()), u16::try_from(bodies.len())) else { return };
+        let Some(parts) = models.checked_add(records) else { return };
+        let bodies: Vec<Bytes> = learned.chain(bodies.into_iter().map(Bytes::from)).collect();
+        for (part, body) in (0..).zip(bodies) {
+            self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, part, parts, models, body }));
+        }
+    }
+
+    pub(super) fn hear_keyframe(&mut self, link: LinkId, keyframe: Keyframe, now: Time) {
+        let (origin, tick, at) = (keyframe.origin, keyframe.tick, keyframe.at);
+        let known_boot = self.roster.get(&origin).map(|member| member.presence.boot);
+        let parts = usize::from(keyframe.parts);
+        // Unasked, only of who is new to us.
+        let asked = self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_PATIENCE);
+        if !asked && self.replicas.get(&origin).is_some_and(|replica| replica.newest().is_some()) {
+            return;
+        }
+        if known_boot != Some(keyframe.boot)
+            || parts == 0
+            || parts > KEYFRAME_PARTS_MAX
+            || keyframe.body.len() > KEYFRAME_PART_BYTES
+        {
+            return;
+        }
+        let Some(bodies) = self.keyframes.add(link, &keyframe) else { return };
+        let Some((learned, bodies)) = bodies.split_at_checked(keyframe.models.into()) else { return };
+        let models = Models::from_bytes(&learned.concat(), &self.config.registry);
+        match models.and_then(|models| Ok((models, self.assemble_records(bodies)?))) {
+            Ok((models, records)) => {
+                let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
+                let (records, models) = (Arc::new(records), Arc::new(models));
+                let changes = replica.adopt_snapshot(Snapshot { tick, at, records, models });
+                let (world, mut around) = self.world(now);
+                world.claimed(origin, changes, &mut around);
+            }
+            Err(error) => {
+                self.counters.violations += 1;
+                tracing::warn!(target: "peerflock::state", ?origin, %error, "a keyframe that does not decode");
+                self.close(link, CloseReason::Violation, now);
+            }
+        }
+    }
+
+    /// The records that were told whole.
+    pub(super) fn assemble_records(&self, bodies: &[Bytes]) -> Result<Vec<Arc<Record>>, DecodeError> {
+        let max = self.config.limits.entities_per_origin;
+        let mut assembler = Assembler::default();
+        for body in bodies {
+            for item in coder::decode(body, Tick(0), None, &self.config.registry, max)?.items {
+                assembler.add(item, None, &self.config.limits)?;
+            }
+        }
+        let records = assembler.finish()?;
+        if records.len() > max { Err(DecodeError::TooLong(max)) } else { Ok(records) }
+    }
+}
