@@ -74,7 +74,7 @@ impl Node {
                     }
                 }
             }
-            Frame::WantKeyframe { origin, tick } => self.send_keyframe(link, origin, Some(tick)),
+            Frame::WantKeyframe { origin, tick } => self.hear_want_keyframe(link, origin, tick, now),
             Frame::Keyframe(keyframe) => self.hear_keyframe(link, keyframe, now),
             Frame::WantProof { origin, seq } => self.hear_want_proof(link, &origin, seq),
             Frame::Retire => self.hear_retire(link, now),

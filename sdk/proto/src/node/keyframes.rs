@@ -73,6 +73,16 @@ impl Node {
         self.say_to(link, &Frame::WantKeyframe { origin, tick });
     }
 
+    /// A neighbor asks for an origin's world.
+    pub(super) fn hear_want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {
+        let key = (link, origin);
+        let known = origin == self.me || self.replicas.contains_key(&origin);
+        if known && self.keyframes.served.get(&key).is_none_or(|served| now.since(*served) >= KEYFRAME_EVERY) {
+            self.keyframes.served.insert(key, now);
+            self.send_keyframe(link, origin, Some(tick));
+        }
+    }
+
     /// Sends an origin's whole world, as of `tick` if that is at hand, else as new as we have it.
     pub(super) fn send_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Option<Tick>) {
         let (boot, snapshot) = if origin == self.me {
@@ -82,11 +92,6 @@ impl Node {
             (replica.boot, tick.map_or_else(|| replica.newest(), |tick| replica.snapshot_near(tick)))
         };
         let Some(snapshot) = snapshot else { return };
-        let (now, key) = (self.now, (link, origin));
-        if self.keyframes.served.get(&key).is_some_and(|served| now.since(*served) < KEYFRAME_EVERY) {
-            return;
-        }
-        self.keyframes.served.insert(key, now);
         let (tick, at) = (snapshot.tick, snapshot.at);
         let learned = snapshot.models.to_bytes();
         let learned = learned.chunks(KEYFRAME_PART_BYTES).map(Bytes::copy_from_slice);
@@ -103,8 +108,9 @@ impl Node {
         let (origin, tick, at) = (keyframe.origin, keyframe.tick, keyframe.at);
         let known_boot = self.roster.get(&origin).map(|member| member.presence.boot);
         let parts = usize::from(keyframe.parts);
-        // Unasked, only of who is new to us.
-        let asked = self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_PATIENCE);
+        // Unasked, only from a new neighbor or of a member new to us.
+        let asked = self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_PATIENCE)
+            || self.overlay.get(link).is_some_and(|link| now.since(link.opened) < KEYFRAME_PATIENCE);
         if !asked && self.replicas.get(&origin).is_some_and(|replica| replica.newest().is_some()) {
             return;
         }

@@ -68,14 +68,7 @@ impl Node {
 
     /// Proves what we sent, if it is time.
     pub(super) fn prove(&mut self) {
-        if self.unproved.is_due(self.now) {
-            self.prove_now();
-        }
-    }
-
-    /// Proves what we sent, whether it is time or not.
-    pub(super) fn prove_now(&mut self) {
-        if self.unproved.fresh == 0 {
+        if !self.unproved.is_due(self.now) {
             return;
         }
         let (first, leaves) = self.unproved.take(self.now);
