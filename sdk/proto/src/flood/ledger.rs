@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::id::{Boot, LinkId, MeshId, PeerId, Tick};
 use crate::time::Time;
-use crate::wire::{LeafKey, Manifest, Packet, PacketLeaf};
+use crate::wire::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf};
 
 /// Most packets of one origin that wait for a manifest; those beyond them are dropped.
 const WAITING_MAX: usize = 512;
@@ -98,7 +98,7 @@ impl Ledger {
 
     /// The packet for which a proof is to be asked for now, if one is overdue.
     pub(crate) fn ask(&mut self, now: Time) -> Option<u32> {
-        let overdue = self.waiting.front().filter(|oldest| now.since(oldest.at) > OVERDUE)?.seq;
+        let overdue = self.oldest().filter(|oldest| now.since(oldest.at) > OVERDUE)?.seq;
         if self.asked.is_some_and(|asked| now.since(asked) < ASK_EVERY) {
             return None;
         }
@@ -125,7 +125,7 @@ impl Ledger {
         if too_old || too_far || self.waiting.len() >= WAITING_MAX || held_back >= HELD_MAX {
             return Trust::Refused;
         }
-        let new = !self.doubted && self.waiting.front().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
+        let new = !self.doubted && self.oldest().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
         self.doubted |= new;
         let held = self.doubted.then(|| packet.payload.clone());
         self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held });
@@ -165,8 +165,8 @@ impl Ledger {
                     }
                     self.note_undo(&mut findings, &one);
                 }
-                // Its own manifests are lost, and will not come any more.
-                _ if one.seq < manifest.first && now.since(one.at) > PATIENCE => {
+                // Its own manifests are lost, and will not come any more; or it is further ahead than its origin ever was.
+                _ if (one.seq < manifest.first && now.since(one.at) > PATIENCE) || now.since(one.at) > 2 * PATIENCE => {
                     wrong |= one.held.is_none();
                     self.note_undo(&mut findings, &one);
                 }
@@ -181,8 +181,14 @@ impl Ledger {
         } else {
             findings.undo = None;
         }
-        self.doubted &= self.waiting.front().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
+        self.doubted &= self.oldest().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
         findings
+    }
+
+    /// What has waited longest of what the next manifests should cover: a number made up far ahead tells nothing about them.
+    fn oldest(&self) -> Option<&Waiting> {
+        let newest = self.kept.back().map(|(newest, _)| newest.last());
+        self.waiting.iter().find(|one| newest.is_none_or(|newest| one.seq <= newest.saturating_add(MANIFEST_MAX as u32)))
     }
 
     fn note_undo(&self, findings: &mut Findings, one: &Waiting) {
@@ -300,6 +306,20 @@ mod tests {
         assert_eq!(neighbor.answers(99).count(), 0);
         ledger.prove(&origin.manifest(0, 3), millis(530));
         assert_eq!(ledger.ask(millis(900)), None);
+    }
+
+    #[test]
+    fn a_number_made_up_a_little_ahead_does_not_stand_for_long() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        ledger.keep(origin.manifest(1, 3), (RELAY, 0));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(900), (OTHER, 0), millis(0)), Trust::Lent);
+        assert_eq!(ledger.ask(millis(500)), None, "nobody has its proof");
+        let manifest = origin.manifest(2, 6);
+        assert_eq!(ledger.prove(&manifest, millis(1_900)), Findings::default());
+        ledger.keep(manifest, (RELAY, 0));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(7), (RELAY, 0), millis(1_950)), Trust::Lent, "the others count");
+        let findings = ledger.prove(&origin.manifest(4, 7), millis(2_001));
+        assert_eq!(findings.undo, Some(Tick(900)));
     }
 
     #[test]
