@@ -1,5 +1,6 @@
 //! The experiments, one file each, and how they fail.
 
+pub(crate) mod age;
 pub(crate) mod churn;
 pub(crate) mod codec;
 pub(crate) mod crash;
