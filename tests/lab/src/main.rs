@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{Failure, age, churn, codec, crash, flood, game, islands, link, queue};
+use crate::experiment::{Failure, age, churn, codec, crash, flood, game, islands, link, queue, rest};
 use crate::report::Report;
 
 /// Measures what Peerflock claims.
@@ -50,6 +50,8 @@ enum Experiment {
     Queue(queue::Options),
     /// Everybody moves all of its entities: how old is what each sees of the others, and how soon all see one world.
     Age(age::Options),
+    /// A large world in which nothing moves: what keeping it costs, and how soon a newcomer has it.
+    Rest(rest::Options),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Some(Experiment::Link(options)) => link::run(&options).and_then(|report| finish(report, options.json.as_deref())),
         Some(Experiment::Queue(options)) => queue::run(&options).and_then(|report| finish(report, options.json.as_deref())),
         Some(Experiment::Age(options)) => age::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
+        Some(Experiment::Rest(options)) => rest::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,7 +118,8 @@ Experiments, and what each proves:
                      half the needed rate, over real QUIC in virtual time
   cargo lab age      with 5 % loss and a round trip of 100 ms, what players see of each other's moving entities is at the 99th
                      percentile at most 100 ms and 3 ticks old, with 20 % loss 1 s; when all stop, all see one world
-
+  cargo lab rest     what an untouched world of 10,000 entities costs a node (the goal: 1 % of a core), and that on the wire it is
+                     heartbeats; a newcomer has 2,000 within 2 s
 
 Flood, crash, islands and churn run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
 Each takes --help, and --json FILE for its figures.";
