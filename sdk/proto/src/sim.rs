@@ -226,6 +226,36 @@ impl Sim {
         result
     }
 
+    /// Does what a node asked for in an output that somebody else drained: a measurement of the node alone.
+    pub fn perform(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Dial { link, address, .. } => {
+                let to = self.index_at(address).unwrap_or(usize::MAX);
+                let at = self.now + self.latency(index, to);
+                self.later(at, Arrival::Connect { from: index, link, to });
+            }
+            Output::Probe { address } => {
+                if let Some(to) = self.index_at(address)
+                    && !chance(self.options.loss, &mut self.rng)
+                {
+                    let at = self.now + self.latency(index, to);
+                    self.later(at, Arrival::Question { from: index, to });
+                }
+            }
+            Output::Frame { link, bytes } => self.send_in_order(index, link, |link| Input::Frame { link, bytes }),
+            Output::Datagram { link, bytes } => self.send_datagram(index, link, bytes),
+            Output::Close { link, reason } => {
+                self.send_in_order(index, link, |link| Input::LinkDown { link, reason });
+                self.nodes[index].wires.remove(&link);
+            }
+            Output::Admitted { .. } => {}
+            Output::Event(event) => {
+                let now = self.now;
+                self.nodes[index].events.push((now, event));
+            }
+        }
+    }
+
     /// A node stops, without a word.
     pub fn crash(&mut self, index: usize) {
         self.nodes[index].alive = false;
@@ -338,32 +368,7 @@ impl Sim {
     /// Does what a node asks for, and notes when it wants to be woken.
     fn drain(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].node.poll_output() {
-            match output {
-                Output::Dial { link, address, .. } => {
-                    let to = self.index_at(address).unwrap_or(usize::MAX);
-                    let at = self.now + self.latency(index, to);
-                    self.later(at, Arrival::Connect { from: index, link, to });
-                }
-                Output::Probe { address } => {
-                    if let Some(to) = self.index_at(address)
-                        && !chance(self.options.loss, &mut self.rng)
-                    {
-                        let at = self.now + self.latency(index, to);
-                        self.later(at, Arrival::Question { from: index, to });
-                    }
-                }
-                Output::Frame { link, bytes } => self.send_in_order(index, link, |link| Input::Frame { link, bytes }),
-                Output::Datagram { link, bytes } => self.send_datagram(index, link, bytes),
-                Output::Close { link, reason } => {
-                    self.send_in_order(index, link, |link| Input::LinkDown { link, reason });
-                    self.nodes[index].wires.remove(&link);
-                }
-                Output::Admitted { .. } => {}
-                Output::Event(event) => {
-                    let now = self.now;
-                    self.nodes[index].events.push((now, event));
-                }
-            }
+            self.perform(index, output);
         }
         self.schedule(index);
     }

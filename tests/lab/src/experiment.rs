@@ -1,13 +1,16 @@
 //! The experiments, one file each, and how they fail.
 
+pub(crate) mod age;
 pub(crate) mod churn;
 pub(crate) mod codec;
 pub(crate) mod crash;
+pub(crate) mod encode;
 pub(crate) mod flood;
 pub(crate) mod game;
 pub(crate) mod islands;
 pub(crate) mod link;
 pub(crate) mod queue;
+pub(crate) mod rest;
 mod sweep;
 
 use std::path::PathBuf;
@@ -31,7 +34,7 @@ pub(crate) enum Failure {
 }
 
 /// Runs a program to its end.
-fn finish(command: &mut Command, program: &str) -> Result<(), Failure> {
+pub(crate) fn finish(command: &mut Command, program: &str) -> Result<(), Failure> {
     let status = command.status().map_err(|source| Failure::Start { program: program.into(), source })?;
     if status.success() { Ok(()) } else { Err(Failure::Ended { program: program.into(), status }) }
 }

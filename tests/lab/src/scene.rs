@@ -20,9 +20,13 @@ pub(crate) const ROUND: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_secs(20);
 /// In which all must have met.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The password of every mesh here, as that of [`Sim::mesh`].
+pub(crate) const SECRET: [u8; 32] = [7; 32];
 const TOPIC: Topic = Topic(Topic::RESERVED);
 /// Sender and number: the first bytes of each payload.
 const MARK_BYTES: usize = 8;
+/// The SDK writes the length of each frame before it, as a `u32`.
+const FRAME_PREFIX_BYTES: u64 = 4;
 
 /// The links, and what is random about them.
 #[derive(Args, Clone, Debug)]
@@ -85,9 +89,20 @@ impl Network {
         sim::Options { seed, loss: self.loss, burst: self.burst, ..sim::Options::default() }
     }
 
+    /// The same, but that every round trip takes so long.
+    pub(crate) fn simulator_with_rtt(&self, seed: u64, rtt_ms: u64) -> sim::Options {
+        let one_way = Duration::from_millis(rtt_ms) / 2;
+        sim::Options { latency: (one_way, one_way), ..self.simulator(seed) }
+    }
+
     /// A mesh in which all have met, and have had time to choose their neighbors.
     pub(crate) fn mesh(&self, seed: u64, peers: usize) -> Result<Sim, Failure> {
-        let mut sim = Sim::mesh(self.simulator(seed), peers, &self.config(), PATIENCE);
+        self.meet(self.simulator(seed), &self.config(), peers)
+    }
+
+    /// The same, of peers and on links of an experiment's own.
+    pub(crate) fn meet(&self, simulator: sim::Options, config: &Config, peers: usize) -> Result<Sim, Failure> {
+        let mut sim = Sim::mesh(simulator, peers, config, PATIENCE);
         let met = (0..peers).filter(|index| sim.node(*index).member_count() == peers).count();
         if met != peers {
             let seconds = PATIENCE.as_secs();
@@ -210,6 +225,14 @@ impl Ledger {
         let said = self.said.get(sender).and_then(|said| said.get(number));
         said.and_then(|said| said.heard.get(receiver / 64)).is_some_and(|word| word & (1 << (receiver % 64)) != 0)
     }
+}
+
+/// All that peers gave to their links since the beginning: everything above UDP, with what the SDK puts before each frame.
+pub(crate) fn bytes_sent(sim: &Sim) -> u64 {
+    let counters = (0..sim.len()).map(|index| sim.node(index).counters());
+    counters
+        .map(|counters| counters.datagram_bytes_sent + counters.frame_bytes_sent + FRAME_PREFIX_BYTES * counters.frames_sent)
+        .sum()
 }
 
 /// The mark, then bytes without a pattern.

@@ -15,10 +15,9 @@ use serde_json::json;
 use super::Failure;
 use crate::dice::Dice;
 use crate::report::Report;
-use crate::scene::{Ledger, Network};
+use crate::scene::{Ledger, Network, SECRET};
 use crate::stats::{Figure, Latencies};
 
-const SECRET: [u8; 32] = [7; 32];
 const MINUTE: Duration = Duration::from_secs(60);
 /// Silence at the end, in which what is still missing may come.
 const LAST_CHANCE: Duration = Duration::from_secs(5);

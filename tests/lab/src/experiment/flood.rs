@@ -18,12 +18,10 @@ use serde_json::json;
 use super::{Failure, sweep};
 use crate::graph;
 use crate::report::Report;
-use crate::scene::{Ledger, Network};
+use crate::scene::{Ledger, Network, bytes_sent};
 use crate::stats::{Figure, Latencies, part};
 use crate::usage::{self, CpuClock};
 
-/// The SDK writes the length of each frame before it, as a `u32`.
-const FRAME_PREFIX_BYTES: u64 = 4;
 /// Rounds after those that are measured.
 const ROUNDS_AFTER: u32 = 10;
 /// Silence after that, in which what is still missing may come.
@@ -132,20 +130,15 @@ fn measure(mut sim: Sim, payload: usize, warmup: u32, rounds: u32, memory_before
 /// Since the beginning, of all peers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
-    /// Everything above UDP: all that was given to the links, with what the SDK puts before each frame.
+    /// Everything above UDP.
     bytes: u64,
     /// Messages that a peer received and had already.
     duplicates: u64,
 }
 
 fn totals(sim: &Sim) -> Totals {
-    (0..sim.len()).map(|index| sim.node(index).counters()).fold(Totals::default(), |totals, counters| Totals {
-        bytes: totals.bytes
-            + counters.datagram_bytes_sent
-            + counters.frame_bytes_sent
-            + FRAME_PREFIX_BYTES * counters.frames_sent,
-        duplicates: totals.duplicates + counters.messages_duplicate,
-    })
+    let duplicates = (0..sim.len()).map(|index| sim.node(index).counters().messages_duplicate);
+    Totals { bytes: bytes_sent(sim), duplicates: duplicates.sum() }
 }
 
 #[cfg(test)]

@@ -13,10 +13,9 @@ use serde_json::json;
 
 use super::Failure;
 use crate::report::Report;
-use crate::scene::{Network, ROUND};
+use crate::scene::{Network, ROUND, SECRET};
 use crate::stats::{Figure, millis};
 
-const SECRET: [u8; 32] = [7; 32];
 const PLACE: KindId = KindId(0);
 /// In which the peers of an island must have met.
 const PATIENCE: Duration = Duration::from_secs(60);
