@@ -397,12 +397,14 @@ impl World {
     /// Entities whose new owner has long had the time to claim them, and did not: it removed them before anybody saw.
     pub(crate) fn drop_unclaimed(&mut self, around: &Surroundings<'_>) {
         let overdue = |entity: &EntityId, shown: &Shown| {
+            if shown.unclaimed.is_none_or(|since| around.now.since(since) < CLAIM_PATIENCE) {
+                return false;
+            }
             // What we did not hear its owner say, we do not know.
-            let heard = around.replicas.get(&shown.owner).is_some_and(|replica| {
+            around.replicas.get(&shown.owner).is_some_and(|replica| {
                 let fresh = |whole: &Arc<Snapshot>| around.mesh_now.0.saturating_sub(whole.at.0) < micros(CLAIM_PATIENCE) / 2;
                 replica.newest().is_some_and(fresh) && replica.claim(entity).is_none()
-            });
-            heard && shown.unclaimed.is_some_and(|since| around.now.since(since) >= CLAIM_PATIENCE)
+            })
         };
         let unclaimed: Vec<EntityId> =
             self.shown.iter().filter(|(entity, shown)| overdue(entity, shown)).map(|(entity, _)| *entity).collect();
