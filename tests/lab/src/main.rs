@@ -130,8 +130,7 @@ Experiments, and what each proves:
                      a mesh of 8, in instructions and allocations counted by valgrind where there is one (the goal: 1.05 times)
   cargo lab age      with 5 % loss and a round trip of 100 ms, what players see of each other's moving entities is at the 99th
                      percentile at most 100 ms and 3 ticks old, with 20 % loss 1 s; when all stop, all see one world
-  cargo lab rest     what an untouched world of 10,000 entities costs a node (the goal: 1 % of a core), and that on the wire it is
-                     heartbeats; a newcomer has 2,000 within 2 s
+  cargo lab rest     an untouched world of 10,000 entities costs a node less than 1 % of a core, and on the wire it is a heartbeat; a newcomer has 2,000 within 2 s
 
 Flood, crash, islands, churn and encode run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
 Each takes --help, and --json FILE for its figures.";
