@@ -13,7 +13,7 @@ use crate::wire::DecodeError;
 /// Sorts of numbers in one group, by how large they are expected to be; the last one is of those not expected at all.
 pub(super) const SIZES: usize = 16;
 /// Contexts of "did this entity change".
-pub(super) const CHANGED: usize = 64;
+pub(super) const CHANGED: usize = 32;
 /// Contexts of "did this group change".
 pub(super) const MOVED: usize = 8;
 
@@ -159,7 +159,7 @@ mod tests {
         assert!(models.to_bytes().is_empty());
         let mut encoder = Encoder::new(0);
         for step in 0..40_i32 {
-            encoder.bit(&mut models.common.changed[step as usize], step % 3 == 0);
+            encoder.bit(&mut models.common.changed[step as usize % CHANGED], step % 3 == 0);
             let group = models.group(1);
             group.sizes[3].signed(&mut encoder, &mut group.signs[1], step * step - 200);
         }

@@ -52,17 +52,8 @@ pub(super) fn rotation<B: Bits>(
         return;
     }
     now[0] = old[0];
-    let older = older.filter(|older| older[0] == old[0]);
-    let mut met = 0;
-    for place in 1..4 {
-        let next = if place < 3 { place + 1 } else { 1 };
-        let size = older.map_or(SIZES - 2, |older| size(speed(old, older, place, ahead), speed(old, older, next, ahead), met));
-        let expected = older.map_or(old[place], |older| go_on(old[place], older[place], ahead));
-        let sign = older.map_or(0, |older| way(old[place], older[place]));
-        let rest = models.sizes[size].signed(bits, &mut models.signs[sign], now[place].wrapping_sub(expected));
-        now[place] = expected.wrapping_add(rest);
-        met = note(met, rest);
-    }
+    let older = older.filter(|older| older[0] == old[0]).map(|older| &older[1..]);
+    motion(bits, models, &old[1..], older, &mut now[1..], ahead);
 }
 
 /// Which way it goes: what is left often points against it.
