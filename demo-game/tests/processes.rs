@@ -86,7 +86,7 @@ fn four_peers_meet_play_and_agree() {
     assert_eq!((&report["chat_sent"], &report["chat_delivered"]), (&12.into(), &36.into()));
     assert_eq!(report["max_neighbors_seen"], 3, "up to eight peers everybody is linked to everybody");
     // Until the last two know that they are linked, a third passes on a packet or two that they have from each other.
-    assert!(number(&report, "redundancy") < 0.002, "in a complete mesh nothing comes twice");
+    assert!(number(&report, "redundancy") < 0.001, "in a complete mesh nothing comes twice");
     assert!(number(&report, "state_age_p99_ticks") > 0.0);
     assert!(number(&report, "bytes_per_peer_per_second") > 1_000.0, "links carry what the protocol sends");
     assert!(number(&report, "longest_stall_ms") < 2_000.0);

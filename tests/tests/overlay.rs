@@ -106,8 +106,8 @@ fn neighbors_are_near_and_then_stay() {
 fn survivors_of_a_silent_crash_are_one_mesh_again_at_once() {
     remember_signatures();
     const COUNT: usize = 100;
-    // In milliseconds: what the lab's `crash` claims.
-    for (percent, within) in [(30, 500), (50, 700), (80, 1_500)] {
+    // In milliseconds.
+    for (percent, within) in [(30, 450), (50, 550), (80, 1_100)] {
         let options = Options { seed: percent, loss: 0.05, ..Options::default() };
         // As a game that sends all the time: what makes a silent neighbor conspicuous.
         let config = Config { heartbeat: Duration::from_millis(50), ..Config::default() };
