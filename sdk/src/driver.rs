@@ -28,6 +28,8 @@ use shared::{count, lock};
 pub(crate) const LINK_EVENTS_MAX: usize = 256;
 /// How often links are measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
+/// How often to tell the protocol what links carry.
+const LIMITS_EVERY: Duration = Duration::from_millis(100);
 /// The shortest wait for a timer: tokio's own grain.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 /// Members asked how far they are at the same time; further questions fall away.
@@ -55,6 +57,7 @@ pub(crate) struct Driver {
     /// Who waits for the node to have seen a frame.
     handled: Vec<oneshot::Sender<()>>,
     measure_at: Instant,
+    limits_at: Instant,
 }
 
 /// A link as the driver knows it.
@@ -83,6 +86,7 @@ impl Driver {
             probes: probing.then(JoinSet::new),
             handled: Vec::new(),
             measure_at: Instant::now() + MEASURE_EVERY,
+            limits_at: Instant::now(),
         }
     }
 
@@ -94,6 +98,7 @@ impl Driver {
         while !*shared.leaving.borrow() {
             self.follow_if_moved();
             self.measure_if_due();
+            self.tell_limits_if_due();
             let next_timer = self.settle();
             tokio::select! {
                 biased;
@@ -132,7 +137,7 @@ impl Driver {
                 // The node wants to know at once whether this one is near.
                 self.shared.node(|node, now| {
                     node.handle(Input::LinkUp { link, peer, address, exporter }, now);
-                    node.handle(Input::LinkStats { link, rtt }, now);
+                    node.handle(Input::LinkStats { link, rtt, limit: None }, now);
                 });
                 return;
             }
@@ -196,8 +201,7 @@ impl Driver {
                     // A link that ended meanwhile does not wait any more.
                     _ = handled.send(());
                 }
-                let timer =
-                    timer.and_then(|due| self.shared.instant(due)).map_or(self.measure_at, |due| due.min(self.measure_at));
+                let timer = timer.and_then(|due| self.shared.instant(due)).map_or(self.limits_at, |due| due.min(self.limits_at));
                 return timer.max(Instant::now() + SLEEP_MIN);
             }
             let mut events = Vec::new();
@@ -286,7 +290,7 @@ impl Driver {
         self.measure_at = Instant::now() + MEASURE_EVERY;
         let mut traffic = lock(&self.shared.traffic);
         traffic.retain(|link, _| self.slots.contains_key(link));
-        let (mut rtts, mut stuck) = (Vec::new(), Vec::new());
+        let mut stuck = Vec::new();
         for (&link, slot) in &self.slots {
             let Slot::Open(handle) = slot else { continue };
             let of_link = traffic.entry(link).or_default();
@@ -305,17 +309,25 @@ impl Driver {
             if pressure == Pressure::Stuck {
                 stuck.push(link);
             }
-            rtts.push((link, handle.rtt()));
         }
         drop(traffic);
-        self.shared.node(|node, now| {
-            for (link, rtt) in rtts {
-                node.handle(Input::LinkStats { link, rtt }, now);
-            }
-        });
         for link in stuck {
             self.cut(link);
         }
+    }
+
+    fn tell_limits_if_due(&mut self) {
+        if Instant::now() < self.limits_at {
+            return;
+        }
+        self.limits_at = Instant::now() + LIMITS_EVERY;
+        self.shared.node(|node, now| {
+            for (&link, slot) in &self.slots {
+                let Slot::Open(handle) = slot else { continue };
+                let (rtt, limit) = (handle.rtt(), handle.reading().limit.map(|limit| limit as u64));
+                node.handle(Input::LinkStats { link, rtt, limit }, now);
+            }
+        });
     }
 
     /// Cuts off whoever is too slow, unless it is the last neighbor we have, or we its last: then it is better than nothing.

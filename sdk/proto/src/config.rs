@@ -28,6 +28,11 @@ pub struct Config {
     /// A member whom nobody has heard for this long is gone. Longer than `link_silence`, or relayed members would go first.
     /// Default 1.5 s; four heartbeats where that is longer.
     pub member_silence: Duration,
+    /// Most bytes per second of our own state for each neighbor; what does not fit waits, by its weight ([`Change::Weigh`]).
+    /// Lines that carry less are noticed by themselves. Default: as many as there are.
+    ///
+    /// [`Change::Weigh`]: crate::state::Change::Weigh
+    pub state_rate: Option<u32>,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -43,6 +48,7 @@ impl Default for Config {
             heartbeat: Duration::from_millis(100),
             link_silence: Duration::from_secs(1),
             member_silence: Duration::from_millis(1_500),
+            state_rate: None,
             limits: Limits::default(),
         }
     }

@@ -22,6 +22,7 @@
 
 mod admit;
 mod beat;
+mod budget;
 mod hear;
 mod io;
 mod keyframes;
@@ -93,6 +94,7 @@ pub struct Node {
     hints: BTreeMap<PeerId, (Boot, u64)>,
 
     pace: beat::Pace,
+    allowance: budget::Allowance,
     presence_seq: u32,
     packet_seq: u32,
     /// Packets of ours that others pass on.
@@ -143,6 +145,7 @@ impl Node {
             private: Private::default(),
             hints: BTreeMap::new(),
             pace: beat::Pace::starting(now),
+            allowance: budget::Allowance::starting(now),
             presence_seq: 0,
             packet_seq: 0,
             unproved: proofs::Unproved::default(),
@@ -201,7 +204,8 @@ impl Node {
             Input::Frame { link, bytes } => self.frame(link, &bytes, now),
             Input::Datagram { link, bytes } => self.datagram(link, bytes, now),
             Input::LinkDown { link, reason } => self.link_gone(link, reason, now),
-            Input::LinkStats { link, rtt } => {
+            Input::LinkStats { link, rtt, limit } => {
+                self.note_limit(link, limit);
                 if let Some(held) = self.overlay.get_mut(link) {
                     held.rtt = Some(rtt);
                 }

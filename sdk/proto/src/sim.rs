@@ -359,7 +359,7 @@ impl Sim {
                 for (index, link, peer, wait) in [(from, link, to, rtt / 2), (to, peer_link, from, rtt)] {
                     let up = Input::LinkUp { link, peer: self.peer(peer), address: Self::address(peer), exporter };
                     self.later(self.now + wait, Arrival::Input(index, up));
-                    self.later(self.now + wait, Arrival::Input(index, Input::LinkStats { link, rtt }));
+                    self.later(self.now + wait, Arrival::Input(index, Input::LinkStats { link, rtt, limit: None }));
                 }
             }
         }

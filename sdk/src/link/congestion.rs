@@ -44,11 +44,11 @@ impl Controller for ConstantWindow {
         self.newest_sent = self.newest_sent.max(Some(sent));
     }
 
-    fn on_end_acks(&mut self, now: Instant, _in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
         let acked = std::mem::take(&mut self.acked);
         // Only the newest packet tells the round trip: older ones may have been acknowledged before, in vain.
         if let Some(sent) = self.newest_sent.take() {
-            self.meter.acked(acked, now.saturating_duration_since(sent), now);
+            self.meter.acked(acked, in_flight, now.saturating_duration_since(sent), now);
         }
     }
 

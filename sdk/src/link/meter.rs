@@ -17,7 +17,9 @@
 //! 4. **Skipping.** What is handed over within a millisecond goes or stays together, so that a tick is not torn. Whether it
 //!    goes is drawn, likelier the more credit the limit has given: else of two origins that always come one after the other
 //!    only the first would ever pass. At least every [`SKIP_MAX`] one goes, so that a slow link does not look dead.
-//! 5. **Streams** have a rate of their own. It doubles per interval while it is used up and hardly a queue stands, halves when
+//! 5. **Brake.** A line that becomes much thinner fills its queue before a round trip tells. So no more than a large tick goes out
+//!    beyond what was delivered in a round trip, and a longer queue makes us give way further.
+//! 6. **Streams** have a rate of their own. It doubles per interval while it is used up and hardly a queue stands, halves when
 //!    one does, and is at most a quarter of the limit where there is one: a large message must not stand before state.
 //!
 //! Round trips do not tell which way a queue stands; that more goes in than comes out does. Where both directions are full, both
@@ -48,6 +50,17 @@ const BASE_WINDOWS: usize = 3;
 const BASE_WINDOW: Duration = Duration::from_secs(10);
 /// What to send of what was delivered, to let a queue fall.
 const YIELD: f64 = 0.8;
+/// The same where a whole second stands, as when a line became much thinner.
+const YIELD_MIN: f64 = 0.2;
+/// In about so long a queue is to be gone.
+const DRAIN: Duration = Duration::from_secs(1);
+/// What may be on its way beyond what was delivered of late in a round trip: so long a queue, and a large tick.
+const WAY_SLACK: Duration = Duration::from_millis(60);
+const WAY_BYTES: f64 = 16.0 * 1_024.0;
+/// While more is on its way, one group goes this often, as long as acknowledgements come.
+const BRAKED: Duration = Duration::from_millis(300);
+/// Who offers so much of the limit keeps to it, about.
+const PACED: f64 = 1.15;
 /// The same for one that stands, but not high.
 const HOLD: f64 = 0.97;
 /// A line is full when this much more goes in than comes out.
@@ -115,9 +128,10 @@ impl Meter {
         *state = State { skipped, boundless, ..State::new(chance, state.stream_filled) };
     }
 
-    /// So many bytes were acknowledged, the newest of them after `round_trip`.
-    pub(super) fn acked(&self, bytes: u64, round_trip: Duration, now: Instant) {
-        self.state().acked(bytes, round_trip, now);
+    /// So many bytes were acknowledged, the newest of them after `round_trip`; so many are still on their way.
+    pub(super) fn acked(&self, bytes: u64, in_flight: u64, round_trip: Duration, now: Instant) {
+        let mut state = self.state();
+        state.acked(bytes, round_trip, in_flight, now);
     }
 
     /// From now on nothing is ever skipped: the way is this machine's memory.
@@ -176,6 +190,8 @@ struct State {
     unneeded: u32,
     climbs: u32,
     credit: f64,
+    /// What was offered last was about what may go.
+    paced: bool,
     filled: Instant,
     group_since: Option<Instant>,
     group_goes: bool,
@@ -185,6 +201,9 @@ struct State {
     share: f64,
     skipped: u64,
     boundless: bool,
+    /// Bytes sent and neither acknowledged nor lost, and how many were delivered per second in the last two intervals.
+    on_way: f64,
+    delivered: [f64; 2],
     // Streams.
     stream_rate: f64,
     stream_credit: f64,
@@ -220,6 +239,7 @@ impl State {
             unneeded: 0,
             climbs: 0,
             credit: 0.0,
+            paced: false,
             filled: now,
             group_since: None,
             group_goes: true,
@@ -229,15 +249,20 @@ impl State {
             share: 1.0,
             skipped: 0,
             boundless: false,
+            on_way: 0.0,
+            delivered: [0.0; 2],
             stream_rate: STREAM_START,
             stream_credit: STREAM_BURST,
             stream_filled: now,
         }
     }
 
-    fn acked(&mut self, bytes: u64, round_trip: Duration, now: Instant) {
+    fn acked(&mut self, bytes: u64, round_trip: Duration, in_flight: u64, now: Instant) {
+        self.on_way = in_flight as f64;
         if self.last_ack.is_none_or(|last| now.saturating_duration_since(last) > SILENCE) {
             self.interval = Interval { since: Some(now), ..Interval::default() };
+            // What was sent into the silence is lost, though nobody said so yet.
+            self.on_way = 0.0;
         }
         self.last_ack = Some(now);
         self.note_base(round_trip, now);
@@ -274,6 +299,8 @@ impl State {
         let (before, queueing) = (self.queueing, least.saturating_sub(base));
         let (delivered, offered) = (interval.acked as f64 / seconds, interval.offered / seconds);
         self.queueing = queueing;
+        self.paced = self.limit.is_some_and(|limit| offered <= limit * PACED);
+        self.delivered = [delivered, self.delivered[0]];
         self.share = if interval.offered > 0.0 { interval.sent / interval.offered } else { 1.0 };
         // A slow line takes its time for each packet. That is no queue, but shorter packets may have shown a lower base.
         let carrying = if self.capacity > 0.0 { (self.group_mean + OVERHEAD_BYTES) / self.capacity } else { 0.0 };
@@ -286,7 +313,7 @@ impl State {
             if growing {
                 self.capacity = delivered;
             }
-            let part = if queueing > high { YIELD } else { HOLD };
+            let part = if queueing > high { yields_to(queueing) } else { HOLD };
             // It takes a round trip to see what came of the last time; and while it falls, what we gave was enough.
             let due = self.yielded.is_none_or(|at| now.saturating_duration_since(at) > least);
             let falls = queueing.as_secs_f64() < before.as_secs_f64() * 0.95;
@@ -308,6 +335,8 @@ impl State {
         } else {
             self.yields = 0;
             if let Some(limit) = &mut self.limit {
+                // The queue is gone: what was given up for that is taken back.
+                *limit = limit.max(self.capacity * YIELD);
                 let binds = offered >= *limit * 0.9;
                 self.unneeded = if binds { 0 } else { self.unneeded + 1 };
                 // Slowly at first, faster the longer no queue comes of it: what was delivered when the line was full is known no
@@ -349,6 +378,7 @@ impl State {
         if self.group_goes {
             self.interval.sent += bytes;
             self.interval.put += bytes;
+            self.on_way += bytes;
             self.credit -= bytes;
             self.last_sent = Some(now);
         } else {
@@ -361,6 +391,10 @@ impl State {
     fn draws(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now;
+        let since_sent = self.last_sent.map_or(Duration::MAX, |last| now.saturating_duration_since(last));
+        if self.is_braked(now) && since_sent < BRAKED {
+            return false;
+        }
         let Some(limit) = self.limit else {
             self.credit = 0.0;
             return true;
@@ -368,8 +402,18 @@ impl State {
         // Two groups of credit let one pass for sure.
         let most = 2.0 * self.group_mean.max(1.0);
         self.credit = (self.credit + limit * passed).clamp(-2.0 * most, most);
-        let waited = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= SKIP_MAX);
-        waited || self.chance.part() * most < self.credit
+        // Who offers no more than goes is not skipped by chance.
+        let paces = self.paced && self.credit >= 0.0;
+        since_sent >= SKIP_MAX || paces || self.chance.part() * most < self.credit
+    }
+
+    /// Whether much more is on its way than the line delivered of late: it became thinner, and a queue is growing. No longer than
+    /// acknowledgements come, as after an outage all goes on at once.
+    fn is_braked(&self, now: Instant) -> bool {
+        let delivered = self.delivered[0].max(self.delivered[1]);
+        let hears = delivered > 0.0 && self.last_ack.is_some_and(|last| now.saturating_duration_since(last) < BRAKED);
+        let way = self.base().unwrap_or_default() + WAY_SLACK;
+        hears && !self.boundless && self.on_way > delivered * way.as_secs_f64() + WAY_BYTES
     }
 
     fn stream_wait(&mut self, bytes: f64, now: Instant) -> Duration {
@@ -385,6 +429,11 @@ impl State {
         self.interval.stream_waited = true;
         Duration::from_secs_f64(-self.stream_credit / self.stream_rate)
     }
+}
+
+/// What to send of what was delivered while so much stands in the queue: less the longer it is, so that it is gone in a second or two.
+fn yields_to(queueing: Duration) -> f64 {
+    (1.0 - queueing.as_secs_f64() / DRAIN.as_secs_f64()).clamp(YIELD_MIN, YIELD)
 }
 
 #[cfg(test)]
@@ -427,7 +476,8 @@ mod tests {
                     let now = self.start + since;
                     while let Some(entry) = self.acks.first_entry().filter(|entry| entry.key().0 <= now) {
                         let ((at, _), sent) = entry.remove_entry();
-                        self.meter.acked(1_030, at - sent, at);
+                        let in_flight = self.acks.len() as u64 * 1_030;
+                        self.meter.acked(1_030, in_flight, at - sent, at);
                     }
                     let arrived = self.meter.admits(1_000, now).then(|| {
                         let virtual_now = self.virtual_start + since;

@@ -42,7 +42,7 @@ fn entity(sim: &Sim, index: usize, counter: u32) -> EntityId {
 }
 
 /// A circle that is flown now faster and now slower, never slower than a few steps in a frame, up and down, leaning.
-fn transform(body: u32, seconds: f32) -> [i32; 10] {
+pub(crate) fn transform(body: u32, seconds: f32) -> [i32; 10] {
     // Each in 0 to below 1, and far from that of the next body. What a large number times a stride has behind its point is not to be
     // had in 32 bits.
     let part = |stride: f64| (f64::from(body) * stride).fract() as f32;

@@ -11,6 +11,7 @@ pub(crate) mod islands;
 pub(crate) mod link;
 pub(crate) mod queue;
 pub(crate) mod rest;
+pub(crate) mod starve;
 mod sweep;
 
 use std::path::PathBuf;

@@ -183,7 +183,7 @@ impl Wires {
         for (end, link, other) in [(from, link, to), (to, theirs, from)] {
             let up = Input::LinkUp { link, peer: self.peer(other), address: address(other), exporter: [7; 32] };
             self.later(self.now + LATENCY, end, up);
-            self.later(self.now + LATENCY, end, Input::LinkStats { link, rtt: 2 * LATENCY });
+            self.later(self.now + LATENCY, end, Input::LinkStats { link, rtt: 2 * LATENCY, limit: None });
         }
     }
 

@@ -133,6 +133,8 @@ pub(crate) struct Port {
     pub(crate) boot: Boot,
     /// Round trip, as the driver measured it.
     pub(crate) rtt: Duration,
+    /// What it carries in bytes per second, where it is full.
+    pub(crate) limit: Option<u64>,
     /// Nothing came for so long that it may be dead.
     pub(crate) quiet: bool,
     /// Part of the parcels that was lost on the way here, in 1/65,536.
@@ -205,6 +207,7 @@ impl Port {
             peer,
             boot,
             rtt: Duration::ZERO,
+            limit: None,
             quiet: false,
             loss: 0,
             heard: now,

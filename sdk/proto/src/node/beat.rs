@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::TickSize;
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
 use crate::id::{LinkId, PeerId, Tick};
@@ -123,10 +124,11 @@ impl Node {
         }
         self.adopt_orphans(now);
         let spoke = if self.is_confirmed() { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
-        let pause = if self.is_confirmed() { heartbeat } else { heartbeat / UNCONFIRMED_PART };
+        let hurries = !self.is_confirmed() && self.state_rate().is_none();
+        let pause = if hurries { heartbeat / UNCONFIRMED_PART } else { heartbeat };
         if now.since(spoke) >= pause && self.overlay.neighbors().next().is_some() {
             self.pace.idle = (self.pace.idle + 1) % IDLE_TICKS;
-            self.send_tick(now);
+            self.send_tick(true, now);
             if self.pace.idle == 0 {
                 self.tell_everyone(Body::Seal);
             }
@@ -148,10 +150,10 @@ impl Node {
         self.report_world();
     }
 
-    /// The game's tick: its changes, then everything of ours to everyone.
+    /// The game's tick: its changes, then what of ours changed to everyone, as far as there is room.
     pub(super) fn commit(&mut self, changes: Vec<Change>, now: Time) {
         self.apply_changes(changes, now);
-        self.send_tick(now);
+        self.send_tick(false, now);
     }
 
     pub(super) fn apply_changes(&mut self, changes: Vec<Change>, now: Time) {
@@ -160,7 +162,7 @@ impl Node {
         for given in world.commit(changes, &registry, &limits, &mut around) {
             let snapshot = self.author.alone(given.record);
             // One record, one part: components are bounded well below a message.
-            let record = coder::encode(&snapshot, None, &registry, crate::wire::FRAME_BYTES_MAX).0.swap_remove(0);
+            let record = coder::encode(&snapshot, None, &registry, crate::wire::FRAME_BYTES_MAX).0.swap_remove(0).bytes;
             self.tell_everyone(Body::Transfer {
                 entity: given.entity,
                 number: given.number,
@@ -170,22 +172,40 @@ impl Node {
         }
     }
 
-    /// Ends our tick and sends it: one delta, the same bytes for every receiver.
-    fn send_tick(&mut self, now: Time) {
+    /// Ends our tick and sends it: one delta, the same bytes for every receiver. `must`: even if there is room for next to nothing.
+    fn send_tick(&mut self, must: bool, now: Time) {
+        let size = self.tick_size(must, now);
+        if size == TickSize::Later {
+            return;
+        }
         self.pace.last_frame = now;
         let at = tick_frame::rounded(self.mesh_now(now));
-        let mut snapshot = self.author.end_tick(at, now);
         let targets = self.targets(Slot::ME, None);
         if targets.is_empty() || self.config.hop_limit == 0 {
+            let snapshot = self.author.end_tick(at, now);
             return self.author.keep(snapshot);
         }
         self.counters.state_frames_made += 1;
-        let (baseline, reference) = self.acks.baselines(snapshot.tick, self.author.floor());
+        let (baseline, reference) = self.acks.baselines(Tick(self.author.tick().0 + 1), self.author.floor());
+        let reference = match (size, baseline) {
+            (TickSize::Bytes(_), Some(baseline)) => {
+                self.acks.far_reference(baseline, Tick(self.author.tick().0 + 1), self.author.floor())
+            }
+            _ => reference,
+        };
         if let Some(oldest) = reference.or(baseline) {
             self.author.builds_on(oldest);
         }
         let baseline = baseline.and_then(|tick| self.author.snapshot(tick)).cloned();
         let reference = reference.and_then(|tick| self.author.snapshot(tick)).cloned();
+        let mut snapshot = match size {
+            TickSize::Bytes(bytes) => {
+                let newest = self.author.tick();
+                self.author.lost(|tick| self.acks.is_lost(tick, newest));
+                self.author.end_tick_within(bytes, baseline.as_deref(), at, now)
+            }
+            TickSize::Whole | TickSize::Later => self.author.end_tick(at, now),
+        };
         let basis = baseline.as_deref().map(|baseline| Basis { baseline, reference: reference.as_deref() });
         // Where some members are not our neighbors, others must pass this on, and it must be proved.
         let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
@@ -196,9 +216,10 @@ impl Node {
             coder::encode(&snapshot, basis, &self.config.registry, room - tick_frame::HEADER_BYTES_MAX - ack_bytes);
         snapshot.models = Arc::new(models);
         let pieces = bodies.len();
+        self.spend(bodies.iter().map(|body| body.bytes.len()).sum::<usize>() + ack_bytes, pieces);
         for (piece, body) in bodies.iter().enumerate() {
-            let header = header(&snapshot, piece, pieces, basis);
-            let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), body);
+            let header = PieceHeader { check: body.check, ..header(&snapshot, piece, pieces, basis) };
+            let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), &body.bytes);
             self.packet_seq = self.packet_seq.wrapping_add(1);
             let packet =
                 Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, relayed, payload: payload.into() };
@@ -231,6 +252,9 @@ impl Node {
 
     /// Whether everyone is known to have our world as it is.
     fn is_confirmed(&self) -> bool {
+        if !self.author.has_told_all() {
+            return false;
+        }
         let (baseline, _) = self.acks.baselines(Tick(self.author.tick().0 + 1), self.author.floor());
         let baseline = baseline.and_then(|tick| self.author.snapshot(tick));
         match (baseline, self.author.newest()) {
@@ -294,5 +318,5 @@ impl Node {
 fn header(snapshot: &Snapshot, piece: usize, pieces: usize, basis: Option<Basis<'_>>) -> PieceHeader {
     let baseline = basis.map(|basis| basis.baseline.tick);
     let reference = basis.and_then(|basis| basis.reference).map(|reference| reference.tick);
-    PieceHeader { tick: snapshot.tick, at: snapshot.at, piece, pieces, baseline, reference }
+    PieceHeader { tick: snapshot.tick, at: snapshot.at, piece, pieces, baseline, reference, partial: snapshot.partial, check: 0 }
 }

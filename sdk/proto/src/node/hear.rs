@@ -123,6 +123,11 @@ impl Node {
                     self.want_keyframe(link, origin, frame.header.tick, now);
                 }
             }
+            Received::OtherBaseline(tick) => {
+                tracing::warn!(target: "peerflock::state", ?origin, ?tick, "what we have is not what its origin has");
+                self.counters.state_packets_undecodable += 1;
+                self.want_keyframe(link, origin, tick, now);
+            }
             Received::MissingBaseline(tick) => {
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);

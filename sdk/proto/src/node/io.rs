@@ -58,6 +58,8 @@ pub enum Input {
         link: LinkId,
         /// Smoothed round-trip time.
         rtt: Duration,
+        /// Bytes per second that it carries, where it is full; None where it has room.
+        limit: Option<u64>,
     },
     /// Somebody at `address` answered [`Output::Probe`]. Where nobody does, nothing need be said.
     Probed {

@@ -14,8 +14,9 @@ use crate::state::snapshot::{Record, Snapshot};
 use crate::time::Time;
 use crate::wire::{DecodeError, Frame, Keyframe};
 
-/// A keyframe is asked for again after so long.
+/// A keyframe is asked for again after so long; then after twice as long, up to so often twice: on a thin line it takes its time.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(200);
+const DOUBLINGS_MAX: u32 = 5;
 /// Longest part of a keyframe, in bytes.
 const KEYFRAME_PART_BYTES: usize = 16 * 1024;
 /// Most parts of a keyframe; 16,384 entities of some 60 bytes take 60.
@@ -28,8 +29,8 @@ const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
 /// Keyframes on their way to us.
 #[derive(Debug, Default)]
 pub(super) struct Keyframes {
-    /// By origin: when we last asked.
-    asked: BTreeMap<PeerId, Time>,
+    /// By origin: when we last asked, and how often since one came.
+    asked: BTreeMap<PeerId, (Time, u32)>,
     /// By neighbor and origin: when we last served them.
     served: BTreeMap<(LinkId, PeerId), Time>,
     parts: BTreeMap<(LinkId, PeerId), (Tick, Vec<Option<Bytes>>)>,
@@ -65,10 +66,11 @@ impl Keyframes {
 
 impl Node {
     pub(super) fn want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {
-        if self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_RETRY) {
+        let (asked, times) = self.keyframes.asked.get(&origin).copied().unwrap_or_default();
+        if times > 0 && now.since(asked) < KEYFRAME_RETRY * (1 << (times - 1).min(DOUBLINGS_MAX)) {
             return;
         }
-        self.keyframes.asked.insert(origin, now);
+        self.keyframes.asked.insert(origin, (now, times + 1));
         self.counters.keyframes_wanted += 1;
         self.say_to(link, &Frame::WantKeyframe { origin, tick });
     }
@@ -92,24 +94,24 @@ impl Node {
             (replica.boot, tick.map_or_else(|| replica.newest(), |tick| replica.snapshot_near(tick)))
         };
         let Some(snapshot) = snapshot else { return };
-        let (tick, at) = (snapshot.tick, snapshot.at);
+        let (tick, at, partial) = (snapshot.tick, snapshot.at, snapshot.partial);
         let learned = snapshot.models.to_bytes();
         let learned = learned.chunks(KEYFRAME_PART_BYTES).map(Bytes::copy_from_slice);
         let (bodies, _) = coder::encode(snapshot, None, &self.config.registry, KEYFRAME_PART_BYTES);
         let (Ok(models), Ok(records)) = (u16::try_from(learned.len()), u16::try_from(bodies.len())) else { return };
         let Some(parts) = models.checked_add(records) else { return };
-        let bodies: Vec<Bytes> = learned.chain(bodies.into_iter().map(Bytes::from)).collect();
+        let bodies: Vec<Bytes> = learned.chain(bodies.into_iter().map(|body| body.bytes.into())).collect();
         for (part, body) in (0..).zip(bodies) {
-            self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, part, parts, models, body }));
+            self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, partial, part, parts, models, body }));
         }
     }
 
     pub(super) fn hear_keyframe(&mut self, link: LinkId, keyframe: Keyframe, now: Time) {
-        let (origin, tick, at) = (keyframe.origin, keyframe.tick, keyframe.at);
+        let Keyframe { origin, tick, at, partial, .. } = keyframe;
         let known_boot = self.roster.get(&origin).map(|member| member.presence.boot);
         let parts = usize::from(keyframe.parts);
         // Unasked, only from a new neighbor or of a member new to us.
-        let asked = self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_PATIENCE)
+        let asked = self.keyframes.asked.get(&origin).is_some_and(|(asked, _)| now.since(*asked) < KEYFRAME_PATIENCE)
             || self.overlay.get(link).is_some_and(|link| now.since(link.opened) < KEYFRAME_PATIENCE);
         if !asked && self.replicas.get(&origin).is_some_and(|replica| replica.newest().is_some()) {
             return;
@@ -126,9 +128,12 @@ impl Node {
         let models = Models::from_bytes(&learned.concat(), &self.config.registry);
         match models.and_then(|models| Ok((models, self.assemble_records(bodies)?))) {
             Ok((models, records)) => {
+                if let Some((_, times)) = self.keyframes.asked.get_mut(&origin) {
+                    *times = 1;
+                }
                 let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
                 let (records, models) = (Arc::new(records), Arc::new(models));
-                let changes = replica.adopt_snapshot(Snapshot { tick, at, records, models });
+                let changes = replica.adopt_snapshot(Snapshot { partial, ..Snapshot::whole(tick, at, records, models) });
                 let (world, mut around) = self.world(now);
                 world.claimed(origin, changes, &mut around);
             }

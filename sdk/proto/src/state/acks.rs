@@ -14,6 +14,10 @@ use crate::wire::bits::{BitReader, BitWriter};
 pub(crate) const HISTORY_TICKS: u32 = 64;
 /// A member that has acknowledged nothing for so many ticks holds nobody back: a neighbor's keyframe will bring it along.
 const LAGGARD_TICKS: u32 = 40;
+/// So far back lies what a tick that says only some of what moves is measured by, at most.
+const FAR_TICKS: u32 = 20;
+/// A tick that so many later ones overtook is lost.
+const OVERTAKEN: u32 = 2;
 /// Ticks that one entry covers: the newest and those before it.
 const MASK_BITS: u32 = 16;
 /// Bits of an entry's newest tick: its owner knows the rest.
@@ -75,6 +79,20 @@ impl AckTable {
 
     pub(crate) fn forget(&mut self, member: &PeerId) {
         self.members.remove(member);
+    }
+
+    /// Whether most of those who ought to have a tick by now have not.
+    pub(crate) fn is_lost(&self, tick: Tick, now: Tick) -> bool {
+        let late = |acked: &&Acked| !acked.is_laggard(now) && acked.newest.0 >= tick.0 + OVERTAKEN;
+        let (have, lack): (Vec<&Acked>, Vec<&Acked>) = self.members.values().filter(late).partition(|acked| acked.has(tick));
+        lack.len() > have.len()
+    }
+
+    /// The tick to look back to from `baseline` where a tick says only some of what moves: one so long ago that most moved since.
+    pub(crate) fn far_reference(&self, baseline: Tick, now: Tick, floor: Tick) -> Option<Tick> {
+        let timely: Vec<_> = self.members.values().filter(|acked| !acked.is_laggard(now) && acked.newest >= baseline).collect();
+        let oldest = baseline.0.saturating_sub(FAR_TICKS).max(floor.0).max(1);
+        (oldest..baseline.0).map(Tick).find(|tick| timely.iter().all(|acked| acked.has(*tick)))
     }
 
     /// The two newest ticks before `now` that all have, laggards apart: who has nothing from `floor` on is one, as what is older is

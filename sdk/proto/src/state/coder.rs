@@ -9,6 +9,7 @@
 //! what its registry says, and learns the rest.
 
 mod assembler;
+mod check;
 mod models;
 mod number;
 mod predict;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::assembler::Assembler;
+use self::check::Check;
 use self::models::BlockOdds;
 pub(crate) use self::models::Models;
 use self::range::{Decoder, Encoder, Place};
@@ -39,6 +41,8 @@ const LEVEL: u8 = 0;
 const HEAD_BYTES_MAX: usize = 13;
 /// What one decision takes at most, in bytes.
 const DECISION_BYTES: usize = 2;
+/// And of who somebody is: key, boot, counter, number.
+const NAME_BYTES: usize = 80;
 /// Records looked at together: where none of them changed, one decision says so.
 const BLOCK: usize = 32;
 /// Most records in one snapshot, whatever a piece says.
@@ -65,6 +69,16 @@ pub(crate) struct Piece {
     pub(crate) items: Vec<Item>,
     /// What the coder has learned now: counts for the tick if this is its first piece.
     pub(crate) models: Models,
+    /// What it comes to; another than the sender's where the two baselines differ.
+    pub(crate) check: u16,
+}
+
+/// A piece as it crosses the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
+    /// What it comes to, for its header.
+    pub(crate) check: u16,
 }
 
 /// `snapshot` as pieces of at most `piece_bytes`, and what the coder has learned by it. At least one piece, though it may say nothing.
@@ -73,7 +87,7 @@ pub(crate) fn encode(
     basis: Option<Basis<'_>>,
     registry: &Registry,
     piece_bytes: usize,
-) -> (Vec<Vec<u8>>, Models) {
+) -> (Vec<Body>, Models) {
     let mut writer = Writer::new(snapshot.tick, basis, registry, piece_bytes);
     let base: &[Arc<Record>] = basis.map_or(&[], |basis| &basis.baseline.records);
     let mut new = Vec::new();
@@ -115,6 +129,9 @@ pub(crate) fn encode(
     writer.base_ends(base.len());
     for record in new {
         writer.new_record(record);
+    }
+    for entity in &snapshot.gone {
+        writer.gone(*entity);
     }
     writer.finish()
 }
@@ -162,7 +179,8 @@ pub(crate) fn decode(
         items.push(coder.read_new()?);
         coder.check()?;
     }
-    Ok(Piece { start: head.start, end: head.end, changed, removed, items, models: coder.into_models() })
+    let check = coder.check_bits();
+    Ok(Piece { start: head.start, end: head.end, changed, removed, items, models: coder.into_models(), check })
 }
 
 /// What stands before a piece's decisions.
@@ -230,7 +248,7 @@ struct Writer<'a> {
     basis: Option<Basis<'a>>,
     registry: &'a Registry,
     piece_bytes: usize,
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<Body>,
     coder: Coder<'a, Encoder>,
     head: Head,
     /// Whether the block that the last record is in was said to have changes; and what was learned of blocks before that was said.
@@ -250,6 +268,7 @@ struct Checkpoint {
     counter: u32,
     likes: Vec<(KindId, Fields)>,
     recent: u8,
+    check: Check,
 }
 
 impl<'a> Writer<'a> {
@@ -337,7 +356,14 @@ impl<'a> Writer<'a> {
         });
     }
 
-    fn finish(mut self) -> (Vec<Vec<u8>>, Models) {
+    fn gone(&mut self, entity: EntityId) {
+        let end = self.head.end;
+        // A name fits any piece.
+        let _ = self.item(end, NAME_BYTES, |writer| writer.coder.write_gone(entity));
+        self.head.news += 1;
+    }
+
+    fn finish(mut self) -> (Vec<Body>, Models) {
         let base = self.basis.map_or(0, |basis| basis.baseline.records.len());
         self.head.end = base;
         self.close();
@@ -431,10 +457,11 @@ impl<'a> Writer<'a> {
     fn close(&mut self) {
         let base = self.basis.map_or(0, |basis| basis.baseline.records.len());
         let coder = std::mem::replace(&mut self.coder, Coder::new(Encoder::new(0), self.tick, self.basis, self.registry));
+        let check = coder.check_bits();
         let (encoder, models) = coder.into_parts();
-        let mut piece = Vec::from(self.head.write(base));
-        piece.extend_from_slice(&encoder.finish());
-        self.pieces.push(piece);
+        let mut bytes = Vec::from(self.head.write(base));
+        bytes.extend_from_slice(&encoder.finish());
+        self.pieces.push(Body { bytes, check });
         self.learned.get_or_insert(models);
     }
 }

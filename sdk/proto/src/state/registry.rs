@@ -247,6 +247,14 @@ pub enum Change {
         /// Which component.
         kind: KindId,
     },
+    /// How much it matters that others see the entity's changes soon, beside our other ones: what weighs ten times as much is told ten
+    /// times as often where a line cannot take all. 100 until said otherwise.
+    Weigh {
+        /// Which of our entities.
+        entity: EntityId,
+        /// Its weight; 0 is as 1.
+        weight: u16,
+    },
     /// The entity is gone, for everyone, for good.
     Despawn {
         /// Which of our entities.

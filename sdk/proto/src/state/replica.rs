@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::acks::{Acked, HISTORY_TICKS};
-use super::coder::{self, Assembler, Basis, Item, Models, Piece};
+use super::coder::{self, Assembler, Basis, Item, Models, Piece, Said};
 use super::registry::Registry;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{Boot, EntityId, Tick};
@@ -31,6 +31,10 @@ pub(crate) struct PieceHeader {
     pub(crate) baseline: Option<Tick>,
     /// Where what moves came from; an older tick than the baseline.
     pub(crate) reference: Option<Tick>,
+    /// What it does not say is as in the baseline only as far as no other tick says newer.
+    pub(crate) partial: bool,
+    /// What the piece comes to where the baseline is what it was for the origin; nothing without a baseline.
+    pub(crate) check: u16,
 }
 
 /// A claim that changed: from what, to what, as of when. None: the entity is not there.
@@ -51,6 +55,8 @@ pub(crate) enum Received {
     Claims(Vec<ClaimChange>),
     /// It is a difference from a tick that we do not have: ask a neighbor for a keyframe.
     MissingBaseline(Tick),
+    /// It is a difference from a tick that we have, but not as its origin has it: all kept ticks are forgotten. Ask for a keyframe, too.
+    OtherBaseline(Tick),
 }
 
 /// One origin's claims.
@@ -75,6 +81,13 @@ pub(crate) struct Replica {
 struct Claim {
     tick: Tick,
     record: Arc<Record>,
+}
+
+/// What a tick says that does not say all.
+#[derive(Debug)]
+struct News {
+    said: Vec<Arc<Record>>,
+    gone: Vec<EntityId>,
 }
 
 /// The pieces of a tick that is not whole yet.
@@ -160,7 +173,14 @@ impl Replica {
         }
         let baseline = baseline.as_deref();
         let basis = baseline.map(|baseline| Basis { baseline, reference: reference.as_deref() });
-        let piece = coder::decode(body, header.tick, basis, registry, limits.entities_per_origin)?;
+        let piece = coder::decode(body, header.tick, basis, registry, limits.entities_per_origin);
+        if let Some(tick) = header.baseline
+            && piece.as_ref().map_or(true, |piece| piece.check != header.check)
+        {
+            self.forget_ticks();
+            return Ok(Received::OtherBaseline(tick));
+        }
+        let piece = piece?;
         if header.pieces == 1 {
             let Piece { changed, removed, items, models, .. } = piece;
             let assembly = Assembly { changed, removed, items, models: Some(models), ..Assembly::of(&header) };
@@ -211,7 +231,10 @@ impl Replica {
         for (index, old) in base.iter().enumerate().take(piece.end).skip(piece.start) {
             if let Some((_, record)) = changed.next_if(|(changed, _)| *changed == index) {
                 records.push(record.clone());
-            } else if removed.next_if(|entity| **entity == old.entity).is_none() && !spoken_of.contains(&old.entity) {
+            } else if removed.next_if(|entity| **entity == old.entity).is_none()
+                && !header.partial
+                && !spoken_of.contains(&old.entity)
+            {
                 records.push(old.clone());
             }
         }
@@ -221,8 +244,8 @@ impl Replica {
         for record in records {
             place = self.claim_one(moment, record.entity, Some(record), place, &mut changes);
         }
-        for entity in &piece.removed {
-            place = self.claim_one(moment, *entity, None, place, &mut changes);
+        for entity in piece.removed.iter().copied().chain(gone(&piece.items)) {
+            place = self.claim_one(moment, entity, None, place, &mut changes);
         }
         Ok(changes)
     }
@@ -237,12 +260,20 @@ impl Replica {
     ) -> Result<Vec<ClaimChange>, DecodeError> {
         let Assembly { changed, mut removed, items, models, .. } = assembly;
         let base = baseline.map(|baseline| &baseline.records);
+        let mut news = header.partial.then(|| News {
+            said: changed.iter().map(|(_, record)| record.clone()).collect(),
+            gone: removed.iter().copied().chain(gone(&items)).collect(),
+        });
         let records = if !removed.is_empty() || !items.is_empty() {
             let mut assembler = Assembler::default();
             for item in items {
                 assembler.add(item, baseline, limits)?;
             }
-            let mut changed: Vec<_> = changed.into_iter().map(|(_, record)| record).chain(assembler.finish()?).collect();
+            let anew = assembler.finish()?;
+            if let Some(news) = &mut news {
+                news.said.extend(anew.iter().cloned());
+            }
+            let mut changed: Vec<_> = changed.into_iter().map(|(_, record)| record).chain(anew).collect();
             changed.sort_by_key(|record| record.entity);
             removed.sort_unstable();
             Arc::new(merge(base.map_or(&[], |base| base), changed, &removed))
@@ -264,7 +295,8 @@ impl Replica {
             return Err(DecodeError::Malformed);
         }
         let models = Arc::new(models.ok_or(DecodeError::Malformed)?);
-        Ok(self.adopt_snapshot(Snapshot { tick: header.tick, at: header.at, records, models }))
+        let snapshot = Snapshot::whole(header.tick, header.at, records, models);
+        Ok(self.adopt(Snapshot { partial: header.partial, ..snapshot }, news))
     }
 
     /// Forgets all ticks from `from` on, which somebody altered: what changes for it.
@@ -280,8 +312,21 @@ impl Replica {
         self.history.pop_back().map(|newest| self.adopt_snapshot(Snapshot::clone(&newest))).unwrap_or_default()
     }
 
+    /// Nothing can be built on what we have.
+    fn forget_ticks(&mut self) {
+        self.history.clear();
+        self.assemblies.clear();
+        (self.first_heard, self.acked) = (None, Acked::default());
+    }
+
     /// Takes a whole snapshot in: from its pieces, or from a neighbor's keyframe.
-    pub(crate) fn adopt_snapshot(&mut self, mut snapshot: Snapshot) -> Vec<ClaimChange> {
+    pub(crate) fn adopt_snapshot(&mut self, snapshot: Snapshot) -> Vec<ClaimChange> {
+        let news = snapshot.partial.then(|| News { said: snapshot.records.to_vec(), gone: Vec::new() });
+        self.adopt(snapshot, news)
+    }
+
+    /// The same; `news`: what it says, where it leaves others as they are.
+    fn adopt(&mut self, mut snapshot: Snapshot, news: Option<News>) -> Vec<ClaimChange> {
         if self.is_ancient(snapshot.tick) {
             return Vec::new();
         }
@@ -299,8 +344,24 @@ impl Replica {
             return Vec::new();
         }
         let mut changes = Vec::new();
-        self.claim_all(moment, &records, &mut changes);
+        match news {
+            Some(news) => self.claim_some(moment, news, &mut changes),
+            None => self.claim_all(moment, &records, &mut changes),
+        }
         changes
+    }
+
+    /// The claims of a tick that leaves what it does not say as it is.
+    fn claim_some(&mut self, moment: Moment, news: News, changes: &mut Vec<ClaimChange>) {
+        self.floor = moment.tick;
+        let mut place = 0;
+        for record in news.said {
+            place = self.claim_one(moment, record.entity, Some(record), place, changes);
+        }
+        for entity in news.gone {
+            place = self.claim_one(moment, entity, None, place, changes);
+        }
+        self.claimed = None;
     }
 
     /// What is as it is claimed is one with the claim: ticks that build on different ones have the same records, and are soon compared.
@@ -492,6 +553,11 @@ impl Assembly {
     }
 }
 
+/// Those that items say are gone.
+fn gone(items: &[Item]) -> impl Iterator<Item = EntityId> {
+    items.iter().filter(|item| item.said == Said::Gone).map(|item| item.entity)
+}
+
 /// The baseline's records with the changed ones put in and the removed ones left out. All three are sorted.
 fn merge(base: &[Arc<Record>], changed: Vec<Arc<Record>>, removed: &[EntityId]) -> Vec<Arc<Record>> {
     let mut records = Vec::with_capacity(base.len() + changed.len());
@@ -512,6 +578,7 @@ fn merge(base: &[Arc<Record>], changed: Vec<Arc<Record>>, removed: &[EntityId]) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::coder::Body;
     use super::super::{Group, Kind, KindId, Orphan, Shape, Value};
     use super::*;
     use crate::config::Limits;
@@ -534,53 +601,57 @@ mod tests {
             Arc::new(record)
         };
         let records = Arc::new(places.iter().map(record).collect());
-        Snapshot { tick: Tick(tick), at: MeshTime(0), records, models: Arc::new(Models::new(&registry())) }
+        Snapshot::whole(Tick(tick), MeshTime(0), records, Arc::new(Models::new(&registry())))
     }
 
     /// A tick's pieces, and the tick with what was learned by them.
-    fn encode(mut new: Snapshot, baseline: Option<&Snapshot>, piece_bytes: usize) -> (Vec<Vec<u8>>, Snapshot) {
+    fn encode(mut new: Snapshot, baseline: Option<&Snapshot>, piece_bytes: usize) -> (Vec<Body>, Snapshot) {
         let basis = baseline.map(|baseline| Basis { baseline, reference: None });
         let (pieces, models) = coder::encode(&new, basis, &registry(), piece_bytes);
         new.models = Arc::new(models);
         (pieces, new)
     }
 
-    fn header(tick: u32, piece: usize, pieces: usize, baseline: Option<u32>) -> PieceHeader {
-        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline: baseline.map(Tick), reference: None }
+    fn header(tick: u32, piece: usize, pieces: usize, baseline: Option<u32>, check: u16) -> PieceHeader {
+        let baseline = baseline.map(Tick);
+        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline, reference: None, partial: false, check }
+    }
+
+    fn receive(
+        replica: &mut Replica,
+        tick: u32,
+        (piece, pieces): (usize, usize),
+        baseline: Option<u32>,
+        body: &Body,
+    ) -> Received {
+        let header = header(tick, piece, pieces, baseline, body.check);
+        replica.receive(header, &body.bytes, &registry(), &Limits::default()).unwrap()
     }
 
     fn claims(received: Received) -> Vec<(u32, bool)> {
         match received {
             Received::Claims(changes) => changes.iter().map(|change| (change.entity.counter, change.new.is_some())).collect(),
-            Received::MissingBaseline(tick) => panic!("{tick:?} is missing"),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn deltas_follow_one_another_and_old_ones_change_nothing() {
-        let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         let (full, first) = encode(snapshot(1, &[(1, 10), (2, 20)]), None, 1_000);
-        assert_eq!(claims(replica.receive(header(1, 0, 1, None), &full[0], &registry, &limits).unwrap()), [(1, true), (2, true)]);
+        assert_eq!(claims(receive(&mut replica, 1, (0, 1), None, &full[0])), [(1, true), (2, true)]);
         let (delta, _) = encode(snapshot(3, &[(2, 20), (3, 30)]), Some(&first), 1_000);
-        assert_eq!(
-            claims(replica.receive(header(3, 0, 1, Some(1)), &delta[0], &registry, &limits).unwrap()),
-            [(1, false), (3, true)]
-        );
+        assert_eq!(claims(receive(&mut replica, 3, (0, 1), Some(1), &delta[0])), [(1, false), (3, true)]);
         // Late: a baseline to come, but not what is shown.
         let (late, _) = encode(snapshot(2, &[(1, 11), (2, 20)]), Some(&first), 1_000);
         let late = &late[0];
-        assert_eq!(claims(replica.receive(header(2, 0, 1, Some(1)), late, &registry, &limits).unwrap()), []);
+        assert_eq!(claims(receive(&mut replica, 2, (0, 1), Some(1), late)), []);
         assert_eq!(replica.claims.len(), 2);
-        assert!(matches!(
-            replica.receive(header(9, 0, 1, Some(8)), late, &registry, &limits),
-            Ok(Received::MissingBaseline(Tick(8)))
-        ));
+        assert!(matches!(receive(&mut replica, 9, (0, 1), Some(8), late), Received::MissingBaseline(Tick(8))));
     }
 
     #[test]
     fn a_piece_counts_before_its_tick_is_whole() {
-        let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         let first: Vec<_> = (0..100).map(|n| (n, 0)).collect();
         let second: Vec<_> = (0..100_u32).map(|n| (n, (n + 1).wrapping_mul(2_654_435_761) as i32)).collect();
@@ -588,35 +659,67 @@ mod tests {
         replica.adopt_snapshot(first.clone());
         let (pieces, second) = encode(second, Some(&first), 200);
         assert!(pieces.len() > 2);
-        let receive = |replica: &mut Replica, piece: usize| {
-            let header = header(2, piece, pieces.len(), Some(1));
-            claims(replica.receive(header, &pieces[piece], &registry, &limits).unwrap()).len()
+        let take = |replica: &mut Replica, piece: usize| {
+            claims(receive(replica, 2, (piece, pieces.len()), Some(1), &pieces[piece])).len()
         };
-        let first_piece = receive(&mut replica, 0);
+        let first_piece = take(&mut replica, 0);
         assert!(first_piece > 10 && first_piece < 100);
-        let rest: usize = (1..pieces.len()).map(|piece| receive(&mut replica, piece)).sum();
+        let rest: usize = (1..pieces.len()).map(|piece| take(&mut replica, piece)).sum();
         assert_eq!(first_piece + rest, 100);
         assert_eq!(replica.newest().unwrap().records, second.records);
     }
 
     #[test]
     fn one_to_whom_no_tick_comes_whole_starves_until_one_does() {
-        let (registry, limits) = (registry(), Limits::default());
         let mut replica = Replica::new(Boot(7));
         assert!(!replica.is_starved(Tick(1_000)), "who never heard anything does not know what it misses");
         let places: Vec<_> = (0..100_u32).map(|n| (n, n.wrapping_mul(2_654_435_761) as i32)).collect();
         let (pieces, _) = encode(snapshot(5, &places), None, 200);
         assert!(pieces.len() > 2);
         for tick in 5..5 + STARVED_TICKS {
-            replica.receive(header(tick, 0, pieces.len(), None), &pieces[0], &registry, &limits).unwrap();
+            receive(&mut replica, tick, (0, pieces.len()), None, &pieces[0]);
             assert!(!replica.is_starved(Tick(tick)));
         }
         let starved = 5 + STARVED_TICKS;
-        replica.receive(header(starved, 0, pieces.len(), None), &pieces[0], &registry, &limits).unwrap();
+        receive(&mut replica, starved, (0, pieces.len()), None, &pieces[0]);
         assert!(replica.is_starved(Tick(starved)));
         replica.adopt_snapshot(snapshot(starved, &places));
         assert!(!replica.is_starved(Tick(starved)));
         assert!(!replica.is_starved(Tick(starved + STARVED_TICKS - 1)));
         assert!(replica.is_starved(Tick(starved + STARVED_TICKS)));
+    }
+
+    #[test]
+    fn who_has_another_baseline_than_the_origin_sees_that_and_starts_anew() {
+        let places = |moved: i32| (0..100).map(|n| (n, if n == 3 { 3 + moved } else { n as i32 })).collect::<Vec<_>>();
+        let truth = snapshot(1, &places(0));
+        let (pieces, _) = encode(snapshot(2, &places(1)), Some(&truth), 1_000);
+        let receive = |replica: &mut Replica, tick, body: &Body| receive(replica, tick, (0, 1), Some(1), body);
+        // The entity that changes was another; or one that does not, in its turn.
+        for wrong in [3, 50] {
+            let mut replica = Replica::new(Boot(7));
+            let lie: Vec<_> = places(0).into_iter().map(|(n, place)| (n, if n == wrong { 1_000 } else { place })).collect();
+            replica.adopt_snapshot(snapshot(1, &lie));
+            let (mut tick, mut noticed) = (2, false);
+            while !noticed && tick < 8 {
+                let (pieces, _) = encode(snapshot(tick, &places(1)), Some(&truth), 1_000);
+                noticed = matches!(receive(&mut replica, tick, &pieces[0]), Received::OtherBaseline(Tick(1)));
+                tick += 1;
+            }
+            assert!(noticed, "entity {wrong} was otherwise");
+            assert_eq!((replica.newest().is_none(), replica.acked()), (true, Acked::default()), "nothing is built on it");
+            replica.adopt_snapshot(truth.clone());
+            assert_eq!(
+                claims(receive(&mut replica, tick, &encode(snapshot(tick, &places(1)), Some(&truth), 1_000).0[0])).len(),
+                1
+            );
+            assert_eq!(
+                replica.claims.iter().map(|claim| claim.record.get(KindId(0)).cloned()).collect::<Vec<_>>(),
+                places(1).iter().map(|(_, place)| Some(Value::fields([*place]))).collect::<Vec<_>>()
+            );
+        }
+        let mut replica = Replica::new(Boot(7));
+        replica.adopt_snapshot(truth);
+        assert_eq!(claims(receive(&mut replica, 2, &pieces[0])), [(3, true)]);
     }
 }

@@ -71,9 +71,18 @@ pub(crate) struct Snapshot {
     pub(crate) records: Arc<Vec<Arc<Record>>>,
     /// What the coder had learned by then.
     pub(crate) models: Arc<Models>,
+    /// It says only a part of what was: who is not in it may be there all the same.
+    pub(crate) partial: bool,
+    /// Who is gone without being in the tick that this one is a difference from, where it is partial.
+    pub(crate) gone: Vec<EntityId>,
 }
 
 impl Snapshot {
+    /// One that says all.
+    pub(crate) fn whole(tick: Tick, at: MeshTime, records: Arc<Vec<Arc<Record>>>, models: Arc<Models>) -> Self {
+        Self { tick, at, records, models, partial: false, gone: Vec::new() }
+    }
+
     pub(crate) fn get(&self, entity: &EntityId) -> Option<&Arc<Record>> {
         self.records.binary_search_by_key(entity, |record| record.entity).ok().map(|index| &self.records[index])
     }

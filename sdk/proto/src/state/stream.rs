@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Group;
 use super::acks::HISTORY_TICKS;
-use super::coder::{self, Basis, Models};
+use super::coder::{self, Basis, Body, Models};
 use super::registry::{Kind, KindId, Orphan, Registry, Shape, Value};
 use super::replica::{PieceHeader, Replica};
 use super::snapshot::{Record, Snapshot};
@@ -13,6 +13,18 @@ use crate::config::Limits;
 use crate::id::{Boot, EntityId, PeerId, Tick};
 use crate::time::MeshTime;
 use crate::wire::{DecodeError, PAYLOAD_BYTES_MAX};
+
+/// A part of a tick, with a check of its baseline that crosses the wire in the packet's header.
+#[derive(Clone, Debug)]
+pub struct Piece(Body);
+
+impl Piece {
+    /// How long what the coder made is, in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.0.bytes.len()
+    }
+}
 
 /// The ticks of an origin whose entities have one component each.
 #[derive(Debug)]
@@ -54,21 +66,21 @@ impl Sender {
         };
         let records = Arc::new(integers.chunks_exact(self.fields).enumerate().map(record).collect());
         let models = last.map_or_else(|| Arc::new(Models::new(&self.registry)), |last| last.models.clone());
-        self.history.push_back(Snapshot { tick, at: MeshTime(0), records, models });
+        self.history.push_back(Snapshot::whole(tick, MeshTime(0), records, models));
         if self.history.len() > HISTORY_TICKS as usize {
             self.history.pop_front();
         }
     }
 
     /// The pieces of the tick that was set last.
-    pub fn encode(&mut self, bases: Bases) -> Vec<Vec<u8>> {
+    pub fn encode(&mut self, bases: Bases) -> Vec<Piece> {
         let Some(mut tick) = self.history.pop_back() else { return Vec::new() };
         let known = |tick: Option<Tick>| tick.and_then(|tick| self.history.iter().rev().find(|known| known.tick == tick));
         let basis = known(bases.baseline).map(|baseline| Basis { baseline, reference: known(bases.reference) });
         let (pieces, models) = coder::encode(&tick, basis, &self.registry, PAYLOAD_BYTES_MAX);
         tick.models = Arc::new(models);
         self.history.push_back(tick);
-        pieces
+        pieces.into_iter().map(Piece).collect()
     }
 }
 
@@ -90,11 +102,20 @@ impl Receiver {
     ///
     /// # Errors
     /// If they are not pieces of such a tick.
-    pub fn decode(&mut self, tick: Tick, bases: Bases, pieces: &[Vec<u8>]) -> Result<(), DecodeError> {
-        for (piece, body) in pieces.iter().enumerate() {
+    pub fn decode(&mut self, tick: Tick, bases: Bases, pieces: &[Piece]) -> Result<(), DecodeError> {
+        for (piece, Piece(body)) in pieces.iter().enumerate() {
             let Bases { baseline, reference } = bases;
-            let header = PieceHeader { tick, at: MeshTime(0), piece, pieces: pieces.len(), baseline, reference };
-            self.replica.receive(header, body, &self.registry, &self.limits)?;
+            let header = PieceHeader {
+                tick,
+                at: MeshTime(0),
+                piece,
+                pieces: pieces.len(),
+                baseline,
+                reference,
+                partial: false,
+                check: body.check,
+            };
+            self.replica.receive(header, &body.bytes, &self.registry, &self.limits)?;
         }
         Ok(())
     }

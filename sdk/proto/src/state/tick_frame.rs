@@ -8,12 +8,13 @@ use crate::wire::DecodeError;
 use crate::wire::bits::{BitReader, BitWriter};
 
 /// Longest header without acknowledgements, in bytes.
-pub(crate) const HEADER_BYTES_MAX: usize = 20;
+pub(crate) const HEADER_BYTES_MAX: usize = 22;
 /// Bits that tell how many bits a tick takes.
 const WIDTH_BITS: u32 = 5;
 /// Times cross the wire in units of 64 microseconds, and without what all know: 76 hours around now.
 const AT_SHIFT: u32 = 6;
 const AT_BITS: u32 = 32;
+const CHECK_BITS: u32 = 16;
 
 /// One packet's content, read.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ pub(crate) fn encode(header: PieceHeader, acks: Option<&AckList>, body: &[u8]) -
     writer.unsigned(header.baseline.map_or(0, |baseline| header.tick.0 - baseline.0));
     if let Some(baseline) = header.baseline {
         writer.unsigned(header.reference.map_or(0, |reference| baseline.0 - reference.0));
+        writer.bits(header.check.into(), CHECK_BITS);
     }
+    writer.bit(header.partial);
     writer.bit(acks.is_some());
     if let Some(list) = acks {
         acks::write(&mut writer, list);
@@ -70,12 +73,17 @@ pub(crate) fn decode(bytes: &[u8], members_max: usize, now: MeshTime) -> Result<
         back => tick.0.checked_sub(back).map(Tick).map(Some).ok_or(DecodeError::Malformed),
     };
     let baseline = back(tick, reader.unsigned()?)?;
-    let reference = match baseline {
-        Some(baseline) => back(baseline, reader.unsigned()?)?,
-        None => None,
+    let (reference, check) = match baseline {
+        Some(baseline) => (back(baseline, reader.unsigned()?)?, reader.bits(CHECK_BITS)? as u16),
+        None => (None, 0),
     };
+    let partial = reader.bit()?;
     let acks = if reader.bit()? { Some(acks::read(&mut reader, members_max)?) } else { None };
-    Ok(TickFrame { header: PieceHeader { tick, at, piece, pieces, baseline, reference }, acks, body: reader.rest() })
+    Ok(TickFrame {
+        header: PieceHeader { tick, at, piece, pieces, baseline, reference, partial, check },
+        acks,
+        body: reader.rest(),
+    })
 }
 
 fn write_tick(writer: &mut BitWriter, tick: Tick) {
@@ -104,6 +112,8 @@ mod tests {
             pieces: PIECES_MAX,
             baseline: Some(Tick(u32::MAX - 63)),
             reference: Some(Tick(u32::MAX - 126)),
+            partial: true,
+            check: 0xabcd,
         };
         let bytes = encode(header, None, b"body");
         assert!(bytes.len() <= HEADER_BYTES_MAX + 4);
@@ -115,7 +125,8 @@ mod tests {
         assert_eq!(decode(&frame_bytes, 10, now).unwrap().acks, Some(acks));
         assert!(decode(&frame_bytes, 2, now).is_err());
         for small in [0, 1, 2, 255] {
-            let header = PieceHeader { tick: Tick(small), pieces: 1, piece: 0, baseline: None, reference: None, ..header };
+            let header =
+                PieceHeader { tick: Tick(small), pieces: 1, piece: 0, baseline: None, reference: None, check: 0, ..header };
             assert_eq!(decode(&encode(header, None, b""), 2, now).unwrap().header, header);
         }
     }

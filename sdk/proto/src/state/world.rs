@@ -164,6 +164,7 @@ impl World {
                         touched.insert(entity);
                     }
                 }
+                Change::Weigh { entity, weight } => around.author.weigh(entity, weight),
                 Change::Despawn { entity } => {
                     if around.author.remove(&entity) {
                         self.shown.remove(&entity);

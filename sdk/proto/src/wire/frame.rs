@@ -278,6 +278,8 @@ pub(crate) struct Keyframe {
     pub(crate) boot: Boot,
     pub(crate) tick: Tick,
     pub(crate) at: MeshTime,
+    /// Who is not in it may be there all the same.
+    pub(crate) partial: bool,
     pub(crate) part: u16,
     pub(crate) parts: u16,
     /// So many of the first parts are what the coder has learned; the others are records.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use peerflock_proto::state::stream::{Bases, Receiver, Sender};
+use peerflock_proto::state::stream::{Bases, Piece, Receiver, Sender};
 use peerflock_proto::{Group, Tick};
 use serde_json::json;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         encoding += start.elapsed();
         // The first frames are those of a newcomer, not of a game that runs.
         if number > options.baseline {
-            bytes += packets.iter().map(Vec::len).sum::<usize>();
+            bytes += packets.iter().map(Piece::len).sum::<usize>();
             pieces += packets.len();
             counted += 1;
             let before = &frames[(number - options.baseline) as usize - 1];

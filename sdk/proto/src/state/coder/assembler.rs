@@ -35,7 +35,7 @@ impl Assembler {
             return Err(DecodeError::TooLong(limits.entities_per_origin));
         }
         let record = match item.said {
-            Said::Replaced => return Ok(()),
+            Said::Replaced | Said::Gone => return Ok(()),
             Said::Changed => {
                 let old = baseline.and_then(|baseline| baseline.get(&item.entity)).ok_or(DecodeError::Malformed)?;
                 self.records.entry(item.entity).or_insert_with(|| Record::clone(old))

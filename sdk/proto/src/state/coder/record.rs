@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::check::Check;
 use super::models::{BlockOdds, Common, MOVED, Models, SIGNS, SIZES};
 use super::number::Number;
 use super::predict::{motion, rotation};
@@ -19,6 +20,8 @@ use crate::wire::{DecodeError, codec};
 const PART_BYTES: usize = 512;
 /// Most edits of one record: each component once, a long one in many parts.
 const EDITS_MAX: u32 = KINDS_MAX as u32 * 256;
+/// No entity changes hands so often: numbered so, it is gone.
+const GONE: u32 = u32::MAX;
 /// Bits of a component's number.
 const KIND_BITS: u32 = 8;
 
@@ -48,6 +51,8 @@ pub(crate) enum Said {
         number: u32,
         orphan: Orphan,
     },
+    /// It was told of, is not in the baseline, and is no more.
+    Gone,
 }
 
 /// What becomes of one component.
@@ -128,6 +133,8 @@ pub(super) struct Coder<'a, B> {
     /// The counter of the new record before this one, and its integers: the next one may be like it.
     counter: u32,
     likes: Vec<(KindId, Fields)>,
+    /// What changed, folded.
+    check: Check,
 }
 
 impl<'a, B: Bits> Coder<'a, B> {
@@ -160,7 +167,13 @@ impl<'a, B: Bits> Coder<'a, B> {
             spawners: Vec::new(),
             counter: 0,
             likes: Vec::new(),
+            check: Check::of(tick, baseline),
         }
+    }
+
+    /// What all that was said so far comes to.
+    pub(super) fn check_bits(&self) -> u16 {
+        self.check.bits()
     }
 
     /// Whether anything changed in the rest of a block.
@@ -320,6 +333,7 @@ impl<'a, B: Bits> Coder<'a, B> {
                 now[0] = old[0].wrapping_add(step);
             }
         }
+        self.check.fold(now);
         true
     }
 
@@ -337,6 +351,7 @@ impl<'a, B: Bits> Coder<'a, B> {
             }
             start += group.len();
         }
+        self.check.fold(now);
     }
 
     /// Bytes and whom they refer to, at most [`PART_BYTES`].
@@ -479,6 +494,11 @@ impl Coder<'_, Encoder> {
         debug_assert!(written.is_ok(), "a value unlike its registered shape");
     }
 
+    pub(super) fn write_gone(&mut self, entity: EntityId) {
+        let record = Record::new(entity, GONE, Orphan::Vanish);
+        self.write_new(&record, false, &[]);
+    }
+
     pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             place: self.bits.place(),
@@ -487,6 +507,7 @@ impl Coder<'_, Encoder> {
             counter: self.counter,
             likes: self.likes.clone(),
             recent: self.recent,
+            check: self.check,
         }
     }
 
@@ -494,7 +515,8 @@ impl Coder<'_, Encoder> {
         self.bits.go_back(checkpoint.place);
         self.models = checkpoint.models;
         self.spawners.truncate(checkpoint.spawners);
-        (self.counter, self.likes, self.recent) = (checkpoint.counter, checkpoint.likes, checkpoint.recent);
+        (self.counter, self.likes) = (checkpoint.counter, checkpoint.likes);
+        (self.recent, self.check) = (checkpoint.recent, checkpoint.check);
     }
 }
 
@@ -513,7 +535,8 @@ impl Coder<'_, Decoder<'_>> {
 
     pub(super) fn read_new(&mut self) -> Result<Item, DecodeError> {
         let (entity, number, orphan, split) = self.title(None, false)?;
-        Ok(Item { entity, said: Said::New { number, orphan }, split, edits: self.edit_list(&[], None)? })
+        let said = if number == GONE { Said::Gone } else { Said::New { number, orphan } };
+        Ok(Item { entity, said, split, edits: self.edit_list(&[], None)? })
     }
 
     pub(super) fn into_models(self) -> Models {

@@ -29,7 +29,7 @@ fn snapshot(tick: u32, records: impl IntoIterator<Item = Record>) -> Snapshot {
     let mut records: Vec<_> = records.into_iter().map(Arc::new).collect();
     records.sort_by_key(|record| record.entity);
     records.dedup_by_key(|record| record.entity);
-    Snapshot { tick: Tick(tick), at: MeshTime(0), records: Arc::new(records), models: Arc::new(Models::new(&registry())) }
+    Snapshot::whole(Tick(tick), MeshTime(0), Arc::new(records), Arc::new(Models::new(&registry())))
 }
 
 fn world(tick: u32, count: u32, place: impl Fn(u32) -> [i32; 8]) -> Snapshot {
@@ -51,8 +51,8 @@ fn through(new: &Snapshot, basis: Option<Basis<'_>>, piece_bytes: usize) -> Vec<
         baseline.iter().flat_map(|baseline| baseline.records.iter()).map(|record| (record.entity, record.clone())).collect();
     let mut assembler = Assembler::default();
     for (number, piece) in pieces.iter().enumerate().rev() {
-        assert!(piece.len() <= piece_bytes, "{} bytes", piece.len());
-        let piece = decode(piece, new.tick, basis, &registry(), 4_096).unwrap();
+        assert!(piece.bytes.len() <= piece_bytes, "{} bytes", piece.bytes.len());
+        let piece = decode(&piece.bytes, new.tick, basis, &registry(), 4_096).unwrap();
         if number == 0 {
             assert!(piece.models == models);
         }
@@ -120,7 +120,7 @@ fn the_unchanged_costs_nothing() {
     let world = world(5, 1_000, |_| [1; 8]);
     let (pieces, _) = encode(&world, Some(Basis { baseline: &world, reference: None }), &registry(), 1_000);
     assert_eq!(pieces.len(), 1);
-    assert!(pieces[0].len() <= 8, "{} bytes", pieces[0].len());
+    assert!(pieces[0].bytes.len() <= 8, "{} bytes", pieces[0].bytes.len());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_goes_on_as_before_costs_little() {
         let mut third = world(tick, 100, at(tick as i32));
         let (pieces, models) = encode(&third, Some(Basis { baseline: &second, reference: Some(&first) }), &registry(), 1_150);
         third.models = Arc::new(models);
-        (first, second, bytes) = (second, third, pieces[0].len());
+        (first, second, bytes) = (second, third, pieces[0].bytes.len());
     }
     assert!(bytes < 100, "{bytes} bytes for 100 that move");
 }
@@ -147,7 +147,7 @@ fn a_lost_piece_spoils_no_other() {
     assert!(pieces.len() > 3);
     let mut next = 0;
     for piece in pieces {
-        let piece = decode(&piece, Tick(2), basis, &registry(), 0).unwrap();
+        let piece = decode(&piece.bytes, Tick(2), basis, &registry(), 0).unwrap();
         assert_eq!(piece.start, next);
         next = piece.end;
         let expected: Vec<_> = (piece.start..piece.end).map(|index| (index, new.records[index].clone())).collect();
@@ -165,7 +165,7 @@ fn a_piece_teaches_both_sides_the_same() {
     let mut at_block = 0;
     for room in 700..1_500 {
         let (pieces, models) = encode(&new, basis, &registry(), room);
-        let first = decode(&pieces[0], Tick(2), basis, &registry(), 0).unwrap();
+        let first = decode(&pieces[0].bytes, Tick(2), basis, &registry(), 0).unwrap();
         assert!(first.models == models, "pieces of {room} bytes");
         at_block += usize::from(first.end.is_multiple_of(BLOCK));
     }
@@ -182,15 +182,15 @@ fn many_values_that_change_at_once_are_split() {
         let mut record = Record::new(entity(1), 0, Orphan::Adopt);
         (0..4).for_each(|kind| record.set(KindId(kind), Value::bytes(vec![byte; 400])));
         let models = Arc::new(Models::new(&registry));
-        Snapshot { tick: Tick(tick), at: MeshTime(0), records: Arc::new(vec![Arc::new(record)]), models }
+        Snapshot::whole(Tick(tick), MeshTime(0), Arc::new(vec![Arc::new(record)]), models)
     };
     let (old, new) = (of(1, 1), of(2, 2));
     let basis = Some(Basis { baseline: &old, reference: None });
     let (pieces, _) = encode(&new, basis, &registry, 1_000);
-    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= 1_000));
+    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.bytes.len() <= 1_000));
     let mut assembler = Assembler::default();
     for piece in &pieces {
-        for item in decode(piece, Tick(2), basis, &registry, 9).unwrap().items {
+        for item in decode(&piece.bytes, Tick(2), basis, &registry, 9).unwrap().items {
             assembler.add(item, Some(&old), &Limits::default()).unwrap();
         }
     }
