@@ -52,12 +52,19 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
+/// How many packets a transmission is.
+pub(super) fn packets(transmit: &Transmit<'_>) -> usize {
+    transmit.segment_size.map_or(1, |segment| transmit.contents.len().div_ceil(segment.max(1)))
+}
+
 /// What a socket has seen since it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct SocketCounters {
     ignored: AtomicU64,
     probes: AtomicU64,
     turned_away: AtomicU64,
+    sent_packets: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl SocketCounters {
@@ -74,6 +81,11 @@ impl SocketCounters {
     /// One more request for a connection was over budget.
     pub(super) fn turned_away(&self) {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Packets that left, and their bytes above UDP.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        (self.sent_packets.load(Ordering::Relaxed), self.sent_bytes.load(Ordering::Relaxed))
     }
 
     /// Packets that asked for our QUIC versions, as a ping does.
@@ -139,7 +151,10 @@ impl AsyncUdpSocket for CountingSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        self.inner.try_send(transmit)?;
+        self.counters.sent_packets.fetch_add(packets(transmit) as u64, Ordering::Relaxed);
+        self.counters.sent_bytes.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
