@@ -13,7 +13,7 @@ use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
-use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX, UNRELAYED_HOP_LIMIT};
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
@@ -200,8 +200,8 @@ impl Node {
             let header = header(&snapshot, piece, pieces, basis);
             let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), body);
             self.packet_seq = self.packet_seq.wrapping_add(1);
-            let packet =
-                Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, relayed, payload: payload.into() };
+            let hop_limit = if relayed { self.config.hop_limit } else { UNRELAYED_HOP_LIMIT };
+            let packet = Packet { seq: self.packet_seq, hop_limit, hops: 0, relayed, payload: payload.into() };
             self.flood.enqueue(targets, Slot::ME, &Kept::Nothing, |whose| Item::State { whose, packet: packet.clone() });
             if relayed {
                 self.note_unproved(&packet);

@@ -17,7 +17,8 @@ pub(crate) struct Packet {
     pub(crate) hop_limit: u8,
     /// Links travelled so far.
     pub(crate) hops: u8,
-    /// Whether others may pass it on: a manifest will prove it. False where nobody relays: the link proves its own end.
+    /// Whether others may pass it on: a manifest will prove it. False where nobody relays: the link proves its own end, and
+    /// neither hops nor limit cross the wire.
     pub(crate) relayed: bool,
     pub(crate) payload: Bytes,
 }
@@ -27,6 +28,9 @@ pub(crate) struct Packet {
 pub(crate) type PacketLeaf = [u8; LEAF_BYTES];
 
 pub(crate) const LEAF_BYTES: usize = 8;
+
+/// The limit of a packet that nobody relays.
+pub(crate) const UNRELAYED_HOP_LIMIT: u8 = 1;
 
 /// Most packets in one manifest.
 pub(crate) const MANIFEST_MAX: usize = 128;
