@@ -31,6 +31,8 @@ const UNCONFIRMED_PART: u32 = 3;
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
+/// With a tick of the game they do so early, so that there is nothing left for the next beat, which would need a packet of its own.
+const COMPARE_EARLY: Duration = BEAT;
 /// Most entities in one message of adoption.
 const ADOPTIONS_PER_MESSAGE: usize = 500;
 
@@ -144,13 +146,15 @@ impl Node {
         for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
             self.route(peer, &Frame::Message(message));
         }
-        self.compare_holdings(now);
+        self.compare_holdings(now, Duration::ZERO);
         self.report_world();
     }
 
     /// The game's tick: its changes, then everything of ours to everyone.
     pub(super) fn commit(&mut self, changes: Vec<Change>, now: Time) {
         self.apply_changes(changes, now);
+        // What goes on the stream shares its packet with the tick.
+        self.compare_holdings(now, COMPARE_EARLY);
         self.send_tick(now);
     }
 
@@ -266,12 +270,12 @@ impl Node {
         }
     }
 
-    /// Neighbors compare what they know of who owns what, a part at a time.
-    fn compare_holdings(&mut self, now: Time) {
-        if now < self.pace.next_comparison {
+    /// Neighbors compare what they know of who owns what, a part at a time, when it is due or so much earlier.
+    fn compare_holdings(&mut self, now: Time, early: Duration) {
+        if now + early < self.pace.next_comparison {
             return;
         }
-        self.pace.next_comparison = now + COMPARE_EVERY;
+        self.pace.next_comparison = self.pace.next_comparison.max(now) + COMPARE_EVERY;
         let (world, around) = self.world(now);
         world.drop_unclaimed(&around);
         self.pace.part = (self.pace.part + 1) % PARTS;
