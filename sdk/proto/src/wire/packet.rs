@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::id::{Boot, Identity, MeshId, PeerId, Signature};
+use crate::id::{Boot, Identity, MeshId, PeerId, Signature, Verifier};
 
 /// One packet, an item of a parcel. Whose it is the parcel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,8 @@ impl Manifest {
     }
 
     /// Whether `origin` says so.
-    pub(crate) fn holds(&self, mesh: &MeshId, origin: &PeerId, boot: Boot) -> bool {
-        origin.verifies(&covered(mesh, origin, boot, self.first, self.hop_limit, &self.leaves), &self.signature)
+    pub(crate) fn holds(&self, mesh: &MeshId, origin: &Verifier, boot: Boot) -> bool {
+        origin.verifies(&covered(mesh, origin.peer(), boot, self.first, self.hop_limit, &self.leaves), &self.signature)
     }
 
     /// The number of the last packet.
@@ -145,7 +145,7 @@ mod tests {
     fn a_manifest_covers_everything_but_the_hops() {
         let (identity, mesh) = (Identity::from_seed([1; 32]), MeshId::from_name("test"));
         let manifest = Manifest::new(&identity, &mesh, Boot(1), 5, 3, vec![[1; LEAF_BYTES], [2; LEAF_BYTES]]);
-        let origin = identity.peer_id();
+        let origin = Verifier::new(&identity.peer_id());
         let holds = |change: &dyn Fn(&mut Manifest)| {
             let mut changed = manifest.clone();
             change(&mut changed);
