@@ -94,19 +94,27 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let shared = self.shared.clone();
         let doorkeeper = tokio::spawn(self.endpoint.doorkeeper());
+        let mut leaving = shared.leaving.subscribe();
+        let timer = sleep_until(self.measure_at);
+        tokio::pin!(timer);
         // Timers and outputs come before every wait, so a flood of reports delays neither.
-        while !*shared.leaving.borrow() {
+        while !*leaving.borrow_and_update() {
             self.follow_if_moved();
             self.measure_if_due();
             self.tell_limits_if_due();
-            let next_timer = self.settle();
+            let next = self.settle();
+            // To wake up once too early costs less than to set the timer for every packet.
+            if timer.is_elapsed() || next < timer.deadline() {
+                timer.as_mut().reset(next);
+            }
             tokio::select! {
                 biased;
-                () = shared.left() => {}
+                // The other end is in `shared`: it cannot be gone.
+                _ = leaving.changed() => {}
                 event = self.link_events.recv() => self.take_in(event),
                 () = shared.wake.notified() => {}
                 _ = self.tasks.join_next(), if !self.tasks.is_empty() => {}
-                () = sleep_until(next_timer) => {}
+                () = timer.as_mut() => {}
             }
         }
         doorkeeper.abort();

@@ -10,6 +10,7 @@ mod congestion;
 mod connection;
 mod endpoint;
 mod gate;
+mod ids;
 mod meter;
 mod outbox;
 mod paced;

@@ -42,6 +42,10 @@ pub struct Metrics {
     pub links_too_slow: u64,
     /// Links that ended, for whatever reason.
     pub links_closed: u64,
+    /// UDP packets that left the port, of everything.
+    pub packets_sent: u64,
+    /// Bytes of those, everything above UDP included.
+    pub packet_bytes_sent: u64,
     /// Packets that came to the port without being part of any connection, or opening one: garbage.
     pub packets_ignored: u64,
     /// Packets that asked which versions of QUIC we speak, as [pings](crate::resolve) do, and were told.

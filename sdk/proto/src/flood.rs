@@ -36,7 +36,7 @@ pub(crate) use window::Window;
 use crate::config::NeighborLimits;
 use crate::id::{Boot, LinkId, PeerId};
 use crate::time::Time;
-use crate::wire::{Alias, Item, Whose};
+use crate::wire::{Alias, Encoded, Item, Whose};
 
 /// How old what an origin says is when it gets here, in steps of [`AGE_STEP`]; [`NO_AGE`] where nothing comes.
 pub(crate) type Age = u8;
@@ -219,7 +219,7 @@ impl Flood {
     pub(crate) fn enqueue(&mut self, ports: PortSet, slot: Slot, kept: &Kept, item: impl Fn(Whose) -> Item) {
         let Some((peer, boot)) = self.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
         let short = if slot == Slot::ME { Whose::Neighbor } else { Whose::Alias(slot.0) };
-        let (mut alias, mut named) = (None::<Bytes>, None::<Bytes>);
+        let (mut alias, mut named) = (None::<Encoded>, None::<Encoded>);
         for id in ports {
             let Some(port) = self.port_mut(id) else { continue };
             let bytes = if slot == Slot::ME || port.knows(slot) {

@@ -18,15 +18,7 @@ pub struct PeerId(pub [u8; 32]);
 impl PeerId {
     /// Whether `signature` over `message` was made by this peer. A key that is no curve point verifies nothing.
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
-        let check = || {
-            VerifyingKey::from_bytes(&self.0)
-                .and_then(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)))
-                .is_ok()
-        };
-        #[cfg(feature = "sim")]
-        return crate::sim::checked_once(self, message, signature, check);
-        #[cfg(not(feature = "sim"))]
-        check()
+        Verifier::new(self).verifies(message, signature)
     }
 
     /// The first four bytes in hexadecimal: enough for people and logs, never for a decision.
@@ -52,6 +44,37 @@ impl FromStr for PeerId {
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         unhex(text).map(Self)
+    }
+}
+
+/// A peer's key made ready: for whoever checks many of its signatures.
+#[derive(Clone, Debug)]
+pub(crate) struct Verifier {
+    peer: PeerId,
+    /// None where it is no curve point.
+    key: Option<VerifyingKey>,
+}
+
+impl Verifier {
+    pub(crate) fn new(peer: &PeerId) -> Self {
+        Self { peer: *peer, key: VerifyingKey::from_bytes(&peer.0).ok() }
+    }
+
+    /// Whose it is.
+    pub(crate) fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// Whether `signature` over `message` was made by the peer.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        let check = || {
+            let key = self.key.as_ref();
+            key.is_some_and(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok())
+        };
+        #[cfg(feature = "sim")]
+        return crate::sim::checked_once(&self.peer, message, signature, check);
+        #[cfg(not(feature = "sim"))]
+        check()
     }
 }
 

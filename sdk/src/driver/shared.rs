@@ -155,6 +155,7 @@ impl Shared {
         let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (counters, links, state_hash, entity_count) =
             self.node(|node, _| (node.counters(), node.links(), node.state_hash(), node.entity_count()));
+        let (packets_sent, packet_bytes_sent) = self.socket.sent();
         let traffic = lock(&self.traffic);
         let links =
             links.iter().map(|info| LinkMetrics::new(info, traffic.get(&info.link).copied().unwrap_or_default())).collect();
@@ -171,6 +172,8 @@ impl Shared {
             links_opened: counted(&self.counts.opened),
             links_closed: counted(&self.counts.closed),
             links_too_slow: counted(&self.counts.too_slow),
+            packets_sent,
+            packet_bytes_sent,
             packets_ignored: self.socket.ignored(),
             probes_answered: self.socket.probes(),
             knocks_ignored: self.socket.knocks_ignored(),

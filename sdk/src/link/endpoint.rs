@@ -10,7 +10,6 @@ use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
 #[cfg(any(test, feature = "test-utils"))]
 use quinn::Runtime;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -18,6 +17,7 @@ use super::conditioned::ConditionedSocket;
 use super::congestion::ConstantWindowFactory;
 use super::connection::{self, DATAGRAM_SEND_BYTES, STRANGER_WINDOW_BYTES};
 use super::gate::Gate;
+use super::ids::ShortIds;
 use super::meter::Meter;
 use super::paced::PacedSocket;
 use super::socket::{self, CountingSocket, SocketCounters};
@@ -116,10 +116,7 @@ impl LinkEndpoint {
 
         let mut config = EndpointConfig::default();
         // The fixed bit tells QUIC from garbage: keep it.
-        config
-            .grease_quic_bit(false)
-            .rng_seed(seed)
-            .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
+        config.grease_quic_bit(false).rng_seed(seed).cid_generator(move || Box::new(ShortIds::from_key(connection_id_key)));
 
         let socket = match socket {
             Some(socket) => socket,

@@ -13,6 +13,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::socket::packets;
+
 /// Packets that may leave at once: what small home routers are known to queue.
 const BURST_PACKETS: f64 = 64.0;
 /// How fast they may leave after that: the rest of a tick of 16 ms takes 256 more.
@@ -76,7 +78,7 @@ impl AsyncUdpSocket for PacedSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let packets = transmit.segment_size.map_or(1, |segment| transmit.contents.len().div_ceil(segment.max(1)));
+        let packets = packets(transmit);
         if !self.takes(packets) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

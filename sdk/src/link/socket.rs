@@ -10,8 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
-use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::ids::{CONNECTION_ID_BYTES, ShortIds};
 
 /// The bit that QUIC packets have set (RFC 9000, section 17), since our endpoints do not grease it.
 const FIXED_BIT: u8 = 0x40;
@@ -26,8 +27,6 @@ const INITIAL_BYTES_MIN: usize = 1_200;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// What may wait in the system to leave, in bytes: a burst of ours, no more, or state would grow old there.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// The length of the connection identifiers that we hand out, in bytes.
-const CONNECTION_ID_BYTES: usize = 8;
 
 /// Opens a UDP socket for both IPv6 and IPv4 where the system can, bound to `address` or, without one, to any port.
 pub(super) fn open(address: Option<SocketAddr>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -52,12 +51,19 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
+/// How many packets a transmission is.
+pub(super) fn packets(transmit: &Transmit<'_>) -> usize {
+    transmit.segment_size.map_or(1, |segment| transmit.contents.len().div_ceil(segment.max(1)))
+}
+
 /// What a socket has seen since it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct SocketCounters {
     ignored: AtomicU64,
     probes: AtomicU64,
     turned_away: AtomicU64,
+    sent_packets: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl SocketCounters {
@@ -76,6 +82,11 @@ impl SocketCounters {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Packets that left, and their bytes above UDP.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        (self.sent_packets.load(Ordering::Relaxed), self.sent_bytes.load(Ordering::Relaxed))
+    }
+
     /// Packets that asked for our QUIC versions, as a ping does.
     pub(crate) fn probes(&self) -> u64 {
         self.probes.load(Ordering::Relaxed)
@@ -86,13 +97,13 @@ impl SocketCounters {
 pub(super) struct CountingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     counters: Arc<SocketCounters>,
-    ids: HashedConnectionIdGenerator,
+    ids: ShortIds,
 }
 
 impl CountingSocket {
     /// Around `inner`, where the endpoint's connection identifiers are made from `id_key`.
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, counters: Arc<SocketCounters>, id_key: u64) -> Self {
-        Self { inner, counters, ids: HashedConnectionIdGenerator::from_key(id_key) }
+        Self { inner, counters, ids: ShortIds::from_key(id_key) }
     }
 
     fn count(&self, packet: &[u8]) {
@@ -115,7 +126,7 @@ impl CountingSocket {
             };
         }
         match rest.first_chunk::<CONNECTION_ID_BYTES>() {
-            Some(id) if first & FIXED_BIT != 0 && self.ids.validate(&ConnectionId::new(id)).is_ok() => Verdict::Quic,
+            Some(id) if first & FIXED_BIT != 0 && self.ids.is_ours(*id) => Verdict::Quic,
             _ => Verdict::Stray,
         }
     }
@@ -139,7 +150,10 @@ impl AsyncUdpSocket for CountingSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        self.inner.try_send(transmit)?;
+        self.counters.sent_packets.fetch_add(packets(transmit) as u64, Ordering::Relaxed);
+        self.counters.sent_bytes.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
@@ -174,6 +188,8 @@ impl AsyncUdpSocket for CountingSocket {
 
 #[cfg(test)]
 mod tests {
+    use quinn_proto::ConnectionIdGenerator;
+
     use super::*;
 
     fn counting() -> CountingSocket {
@@ -183,14 +199,14 @@ mod tests {
     #[tokio::test]
     async fn only_what_quic_drops_is_counted() {
         let socket = counting();
-        let own_id = HashedConnectionIdGenerator::from_key(7).generate_cid();
+        let own_id = ShortIds::from_key(7).generate_cid();
         let ours = [&[FIXED_BIT], own_id.as_ref(), &[0; 30]].concat();
         let initial = [[LONG_HEADER_BIT | FIXED_BIT].as_slice(), &VERSION_1, &[0; 1_195]].concat();
         socket.count(&ours);
         socket.count(&initial);
         assert_eq!((socket.counters.ignored(), socket.counters.probes()), (0, 0));
 
-        let foreign_id = HashedConnectionIdGenerator::from_key(8).generate_cid();
+        let foreign_id = ShortIds::from_key(8).generate_cid();
         let mut without_fixed_bit = ours;
         without_fixed_bit[0] = 0;
         for stray in [&[], b"hello".as_slice(), &[0xff; 40], &[&[FIXED_BIT], foreign_id.as_ref()].concat(), &without_fixed_bit] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{Boot, LinkId, MeshId, PeerId, Tick};
+use crate::id::{Boot, LinkId, MeshId, PeerId, Tick, Verifier};
 use crate::time::Time;
 use crate::wire::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf};
 
@@ -35,6 +35,7 @@ pub(crate) type Came = (LinkId, u16);
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     key: Option<LeafKey>,
+    verifier: Option<Verifier>,
     /// In the order of arrival.
     waiting: VecDeque<Waiting>,
     kept: VecDeque<(Manifest, Came)>,
@@ -85,6 +86,11 @@ pub(crate) struct Findings {
 impl Ledger {
     pub(crate) fn leaf(&mut self, packet: &Packet, mesh: &MeshId, origin: &PeerId, boot: Boot) -> PacketLeaf {
         packet.leaf(self.key.get_or_insert_with(|| LeafKey::new(mesh, origin, boot)))
+    }
+
+    /// What checks the origin's signatures.
+    pub(crate) fn verifier(&mut self, origin: &PeerId) -> &Verifier {
+        self.verifier.get_or_insert_with(|| Verifier::new(origin))
     }
 
     /// Whether a manifest that is here covers a packet.

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::{Age, NO_AGE, Slot, Window};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::time::Time;
-use crate::wire::{Alias, DATAGRAM_BYTES_MAX, MISSING_MAX, parcel};
+use crate::wire::{Alias, DATAGRAM_BYTES_MAX, Encoded, MISSING_MAX, parcel};
 
 /// Most parcels whose content is remembered, and how long: after that nobody asks for it any more.
 const HISTORY_MAX: usize = 2_048;
@@ -122,7 +122,7 @@ pub(crate) enum Kept {
     /// An origin's manifest that ends with this packet.
     Proof(Slot, u32),
     /// Something that was asked for.
-    Asked(Bytes),
+    Asked(Encoded),
 }
 
 /// One link to a member.
@@ -144,7 +144,7 @@ pub(crate) struct Port {
     pub(crate) interval: Duration,
 
     next_number: u16,
-    queue: VecDeque<(Bytes, Kept)>,
+    queue: VecDeque<(Encoded, Kept)>,
     history: VecDeque<Sent>,
     pub(crate) sent: Time,
     lossy_until: Time,
@@ -245,7 +245,7 @@ impl Port {
 
     // --- to the neighbor -----------------------------------------------------------------------------------------------
 
-    pub(crate) fn enqueue(&mut self, item: Bytes, kept: Kept) {
+    pub(crate) fn enqueue(&mut self, item: Encoded, kept: Kept) {
         self.queue.push_back((item, kept));
     }
 
@@ -256,23 +256,42 @@ impl Port {
     /// Fills parcels with what waits.
     pub(super) fn pack(&mut self, now: Time, parcels: &mut Vec<(LinkId, Bytes)>) {
         while !self.queue.is_empty() {
-            let waiting = self.queue.iter().map(|(item, _)| item.len()).sum();
-            let mut bytes = self.begin(waiting, now);
-            while let Some((item, kept)) = self.queue.pop_front_if(|(item, _)| bytes.len() + item.len() <= DATAGRAM_BYTES_MAX) {
-                bytes.put(item);
+            let (count, length) = self.fitting();
+            if count == 0 {
+                // What fits no parcel at all is nothing we make; better lost than for ever in the way.
+                debug_assert!(false, "items fit a parcel");
+                self.queue.pop_front();
+                continue;
+            }
+            let mut bytes = self.begin(length, now);
+            for (place, (item, kept)) in self.queue.drain(..count).enumerate() {
+                item.put(&mut bytes, place + 1 == count);
                 if let (true, Some(sent)) = (kept != Kept::Nothing, self.history.back_mut()) {
                     sent.kept.push(kept);
                 }
-            }
-            // What fits no parcel at all is nothing we make; better lost than for ever in the way.
-            if bytes.len() == parcel::HEADER_BYTES {
-                debug_assert!(false, "items fit a parcel");
-                self.queue.pop_front();
             }
             let repaired = self.history.back().is_some_and(|sent| !sent.kept.is_empty());
             self.probe = (repaired && now < self.lossy_until).then_some(now + PROBE_AFTER);
             parcels.push((self.link, bytes.freeze()));
         }
+    }
+
+    /// How many of the items that wait fit the next parcel, and how many bytes they take at the most.
+    fn fitting(&self) -> (usize, usize) {
+        let room = DATAGRAM_BYTES_MAX - parcel::HEADER_BYTES;
+        let (mut count, mut length) = (0, 0);
+        for (item, _) in &self.queue {
+            if length + item.len(true) > room {
+                break;
+            }
+            count += 1;
+            length += item.len(false);
+            // It fits as the last only.
+            if length > room {
+                break;
+            }
+        }
+        (count, length)
     }
 
     /// A parcel with nothing in it: we are here.

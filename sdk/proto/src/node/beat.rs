@@ -14,7 +14,7 @@ use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
-use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
+use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX, UNRELAYED_HOP_LIMIT};
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
@@ -32,6 +32,8 @@ const UNCONFIRMED_PART: u32 = 3;
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
+/// With a tick of the game they do so early, so that there is nothing left for the next beat, which would need a packet of its own.
+const COMPARE_EARLY: Duration = BEAT;
 /// Most entities in one message of adoption.
 const ADOPTIONS_PER_MESSAGE: usize = 500;
 
@@ -146,13 +148,15 @@ impl Node {
         for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
             self.route(peer, &Frame::Message(message));
         }
-        self.compare_holdings(now);
+        self.compare_holdings(now, Duration::ZERO);
         self.report_world();
     }
 
     /// The game's tick: its changes, then what of ours changed to everyone, as far as there is room.
     pub(super) fn commit(&mut self, changes: Vec<Change>, now: Time) {
         self.apply_changes(changes, now);
+        // What goes on the stream shares its packet with the tick.
+        self.compare_holdings(now, COMPARE_EARLY);
         self.send_tick(false, now);
     }
 
@@ -221,8 +225,8 @@ impl Node {
             let header = PieceHeader { check: body.check, ..header(&snapshot, piece, pieces, basis) };
             let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), &body.bytes);
             self.packet_seq = self.packet_seq.wrapping_add(1);
-            let packet =
-                Packet { seq: self.packet_seq, hop_limit: self.config.hop_limit, hops: 0, relayed, payload: payload.into() };
+            let hop_limit = if relayed { self.config.hop_limit } else { UNRELAYED_HOP_LIMIT };
+            let packet = Packet { seq: self.packet_seq, hop_limit, hops: 0, relayed, payload: payload.into() };
             self.flood.enqueue(targets, Slot::ME, &Kept::Nothing, |whose| Item::State { whose, packet: packet.clone() });
             if relayed {
                 self.note_unproved(&packet);
@@ -290,12 +294,12 @@ impl Node {
         }
     }
 
-    /// Neighbors compare what they know of who owns what, a part at a time.
-    fn compare_holdings(&mut self, now: Time) {
-        if now < self.pace.next_comparison {
+    /// Neighbors compare what they know of who owns what, a part at a time, when it is due or so much earlier.
+    fn compare_holdings(&mut self, now: Time, early: Duration) {
+        if now + early < self.pace.next_comparison {
             return;
         }
-        self.pace.next_comparison = now + COMPARE_EVERY;
+        self.pace.next_comparison = self.pace.next_comparison.max(now) + COMPARE_EVERY;
         let (world, around) = self.world(now);
         world.drop_unclaimed(&around);
         self.pace.part = (self.pace.part + 1) % PARTS;

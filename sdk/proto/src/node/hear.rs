@@ -8,6 +8,7 @@ use super::{CloseReason, Event, Farewell, Node};
 use crate::flood::Slot;
 use crate::id::{LinkId, PeerId, Tick};
 use crate::roster::News;
+use crate::state::acks::HASH_MASK;
 use crate::state::replica::{Received, Replica};
 use crate::state::{Change, tick_frame};
 use crate::time::Time;
@@ -151,8 +152,9 @@ impl Node {
         }
     }
 
+    /// By which acknowledgements tell whose they are.
     pub(super) fn roster_hash(&self) -> u32 {
-        self.roster.hash()
+        self.roster.hash() & HASH_MASK
     }
 
     // --- who is here ---------------------------------------------------------------------------------------------------

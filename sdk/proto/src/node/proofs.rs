@@ -155,7 +155,9 @@ impl Node {
         if direct && !origin.ledger.is_waiting() && self.targets(slot, Some(port)).is_empty() {
             return;
         }
-        if !manifest.holds(&self.mesh, &peer, boot) {
+        let mesh = self.mesh;
+        let verifier = self.flood.origin_mut(slot).map(|origin| origin.ledger.verifier(&peer));
+        if !verifier.is_some_and(|verifier| manifest.holds(&mesh, verifier, boot)) {
             self.counters.forgeries += 1;
             tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?came.0, "a proof that its origin did not sign");
             // Whoever passes one on has looked at it.

@@ -27,7 +27,9 @@ const TURN_MIN: usize = 12;
 /// In so many frames everyone has its turn, however many there are.
 const TURNS_MAX: usize = 8;
 /// Bits of the roster's hash that cross the wire.
-const HASH_BITS: u32 = 24;
+const HASH_BITS: u32 = 16;
+/// What of the hash crosses the wire.
+pub(crate) const HASH_MASK: u32 = (1 << HASH_BITS) - 1;
 
 /// One origin's ticks that one member has whole: the newest, and which of those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,11 +167,17 @@ pub(crate) fn write(writer: &mut BitWriter, list: &AckList) {
     writer.bits(list.roster_hash.into(), HASH_BITS);
     writer.unsigned(list.start as u32);
     writer.unsigned(list.entries.len() as u32);
+    // The usual mask is all ones: one bit says so for all, else one for each.
+    let whole = list.entries.iter().all(|entry| entry.mask == u16::MAX);
+    writer.bit(whole);
     for entry in &list.entries {
-        writer.bit(entry.mask != 0);
+        if !whole {
+            writer.bit(entry.mask != 0);
+        }
         if entry.mask != 0 {
             writer.bits(entry.newest.into(), TICK_BITS);
-            // The usual mask is all ones: one bit says so.
+        }
+        if !whole && entry.mask != 0 {
             writer.bit(entry.mask == u16::MAX);
             if entry.mask != u16::MAX {
                 writer.bits(entry.mask.into(), MASK_BITS);
@@ -183,12 +191,13 @@ pub(crate) fn read(reader: &mut BitReader<'_>, members_max: usize) -> Result<Ack
     let roster_hash = reader.bits(HASH_BITS)? as u32;
     let start = reader.below(members_max + 1)?;
     let count = reader.below(members_max + 1)?;
-    let mut entries = Vec::new();
+    let whole = reader.bit()?;
+    let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let mut entry = Entry::default();
-        if reader.bit()? {
+        if whole || reader.bit()? {
             entry.newest = reader.bits(TICK_BITS)? as u8;
-            entry.mask = if reader.bit()? { u16::MAX } else { reader.bits(MASK_BITS)? as u16 };
+            entry.mask = if whole || reader.bit()? { u16::MAX } else { reader.bits(MASK_BITS)? as u16 };
         }
         entries.push(entry);
     }
@@ -249,6 +258,13 @@ mod tests {
         let third = back.entries[2].acked(Tick(400));
         assert!((324..340).all(|tick| third.has(Tick(tick))) && !third.has(Tick(340)) && !third.has(Tick(323)));
         assert!(read(&mut BitReader::new(&bytes), 2).is_err());
+        // Where nothing is missing, nothing is said of it: four bytes, and one for each.
+        let entries = vec![Entry { newest: 9, mask: u16::MAX }; 7];
+        let list = AckList { roster_hash: 7, start: 0, entries };
+        let mut writer = BitWriter::default();
+        write(&mut writer, &list);
+        let bytes = writer.finish();
+        assert_eq!((bytes.len(), read(&mut BitReader::new(&bytes), 7)), (11, Ok(list)));
     }
 
     #[test]

@@ -140,7 +140,14 @@ impl Replica {
     }
 
     fn snapshot(&self, tick: Tick) -> Option<&Arc<Snapshot>> {
-        self.history.iter().rev().find(|snapshot| snapshot.tick == tick)
+        let back = self.history.back()?.tick.0.checked_sub(tick.0)?;
+        // Where no tick was lost it stands here. Each look at another is a walk through memory.
+        let place = self.history.len().checked_sub(1)?.checked_sub(back as usize);
+        if let Some(snapshot) = place.and_then(|place| self.history.get(place)).filter(|snapshot| snapshot.tick == tick) {
+            return Some(snapshot);
+        }
+        let place = self.history.binary_search_by_key(&tick, |snapshot| snapshot.tick).ok()?;
+        self.history.get(place)
     }
 
     /// Takes a piece in.
@@ -183,7 +190,8 @@ impl Replica {
         let piece = piece?;
         if header.pieces == 1 {
             let Piece { changed, removed, items, models, .. } = piece;
-            let assembly = Assembly { changed, removed, items, models: Some(models), ..Assembly::of(&header) };
+            let bases = (header.baseline, header.reference);
+            let assembly = Assembly { bases, got: Vec::new(), changed, removed, items, models: Some(models) };
             return self.complete(header, assembly, baseline, limits).map(Received::Claims);
         }
         if self.claims.len() + piece.items.len() > 2 * limits.entities_per_origin {

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::id::{Boot, Identity, MeshId, PeerId, Signature};
+use crate::id::{Boot, Identity, MeshId, PeerId, Signature, Verifier};
 
 /// One packet, an item of a parcel. Whose it is the parcel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub(crate) struct Packet {
     pub(crate) hop_limit: u8,
     /// Links travelled so far.
     pub(crate) hops: u8,
-    /// Whether others may pass it on: a manifest will prove it. False where nobody relays: the link proves its own end.
+    /// Whether others may pass it on: a manifest will prove it. False where nobody relays: the link proves its own end, and
+    /// neither hops nor limit cross the wire.
     pub(crate) relayed: bool,
     pub(crate) payload: Bytes,
 }
@@ -27,6 +28,9 @@ pub(crate) struct Packet {
 pub(crate) type PacketLeaf = [u8; LEAF_BYTES];
 
 pub(crate) const LEAF_BYTES: usize = 8;
+
+/// The limit of a packet that nobody relays.
+pub(crate) const UNRELAYED_HOP_LIMIT: u8 = 1;
 
 /// Most packets in one manifest.
 pub(crate) const MANIFEST_MAX: usize = 128;
@@ -82,8 +86,8 @@ impl Manifest {
     }
 
     /// Whether `origin` says so.
-    pub(crate) fn holds(&self, mesh: &MeshId, origin: &PeerId, boot: Boot) -> bool {
-        origin.verifies(&covered(mesh, origin, boot, self.first, self.hop_limit, &self.leaves), &self.signature)
+    pub(crate) fn holds(&self, mesh: &MeshId, origin: &Verifier, boot: Boot) -> bool {
+        origin.verifies(&covered(mesh, origin.peer(), boot, self.first, self.hop_limit, &self.leaves), &self.signature)
     }
 
     /// The number of the last packet.
@@ -141,7 +145,7 @@ mod tests {
     fn a_manifest_covers_everything_but_the_hops() {
         let (identity, mesh) = (Identity::from_seed([1; 32]), MeshId::from_name("test"));
         let manifest = Manifest::new(&identity, &mesh, Boot(1), 5, 3, vec![[1; LEAF_BYTES], [2; LEAF_BYTES]]);
-        let origin = identity.peer_id();
+        let origin = Verifier::new(&identity.peer_id());
         let holds = |change: &dyn Fn(&mut Manifest)| {
             let mut changed = manifest.clone();
             change(&mut changed);

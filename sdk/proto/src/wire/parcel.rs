@@ -1,11 +1,11 @@
 //! Parcels: what one datagram on a link holds.
 //!
 //! ```text
-//! parcel:  version u8 | number u16 | item*
+//! parcel:  number u16 | item*
 //! item:    tag u8 | whose? | fields
 //! tag:     bits 0-2 sort | bits 3-4 whose | bits 5-7 flags of the sort
 //! whose:   nothing (the neighbor itself) | alias varint | key 32 B, boot u32
-//! state:   seq u32 | hops u8 | limit u8 | length varint | payload
+//! state:   seq varint | reach if others pass it on | length varint unless it is the last item | payload
 //! proof:   first u32 | hops u8 | limit u8 | count u8 | signature 64 B | 8 B of each packet
 //! said:    seq u16 | reach | length varint | content, or its hash of 32 B | covers u8, signature 64 B?
 //! missing: count u8 | number u16*
@@ -13,27 +13,29 @@
 //! pull:    base u16 | mask u64
 //! reach:   one byte of hops and limit where the limit is 16 and both fit, else 255, hops u8, limit u8
 //! ```
-//! Parcels of one link are numbered, so that a lost one is missed at the next. An alias is a small number that the sender gave an
+//! What a parcel's version is both ends agreed upon when they met. Parcels of one link are numbered, so that a lost one is missed at the next. An alias is a small number that the sender gave an
 //! origin on the link's stream. Numbers of messages are sent as their low bits: both ends know about where an author stands.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::said::{Content, Said, Seal};
-use super::{DATAGRAM_BYTES_MAX, DecodeError, MANIFEST_MAX, Manifest, Packet, WIRE_VERSION, varint};
+use super::{DATAGRAM_BYTES_MAX, DecodeError, MANIFEST_MAX, Manifest, Packet, UNRELAYED_HOP_LIMIT, varint};
 use crate::id::{Boot, PeerId, Signature};
 
 /// What comes before the first item, in bytes.
-pub(crate) const HEADER_BYTES: usize = 3;
+pub(crate) const HEADER_BYTES: usize = 2;
 /// Tag, key and boot of an origin that has no alias yet, in bytes.
 const NAMED_BYTES: usize = 1 + 32 + 4;
-/// Sequence number, hops, limit and length of a packet, in bytes.
-const STATE_BYTES: usize = 4 + 2 + 2;
+/// The longest number of a packet, and the longest reach, in bytes.
+const SEQ_BYTES: usize = 5;
+const REACH_BYTES: usize = 3;
 const SIGNATURE_BYTES: usize = 64;
 
 /// Most payload of a packet that nobody relays, in bytes.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - 1 - STATE_BYTES;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - 1 - SEQ_BYTES;
 /// Most payload of a packet that carries its origin, in bytes.
-pub(crate) const RELAYED_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - STATE_BYTES;
+pub(crate) const RELAYED_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - SEQ_BYTES - REACH_BYTES;
 /// Longest content of a message that fits a parcel, in bytes; longer ones go on the stream.
 pub(crate) const SAID_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - NAMED_BYTES - 2 - 3 - 2 - 1 - SIGNATURE_BYTES;
 /// Most lost parcels asked for in one item.
@@ -53,6 +55,7 @@ const PROOF: u8 = 5;
 const FLAG_PROOF: u8 = 1 << 5;
 const FLAG_RELAYED: u8 = 1 << 5;
 const FLAG_REPAIR: u8 = 1 << 6;
+const FLAG_LAST: u8 = 1 << 6;
 const FLAG_HASH: u8 = 1 << 7;
 const FLAG_WHOLE: u8 = 1 << 5;
 
@@ -114,23 +117,60 @@ pub(crate) enum Marks {
 /// Begins a parcel, with room for so many bytes of items. No more: messages are kept where they came in.
 pub(crate) fn begin(number: u16, items: usize) -> BytesMut {
     let mut bytes = BytesMut::with_capacity((HEADER_BYTES + items).min(DATAGRAM_BYTES_MAX));
-    bytes.put_u8(WIRE_VERSION);
     bytes.put_u16_le(number);
     bytes
 }
 
+/// An item as it waits for a parcel: where it stands in there decides about its last bytes. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// What comes before the length of the body, where the body's length is told.
+    head: SmallVec<[u8; 16]>,
+    body: Bytes,
+}
+
+impl Encoded {
+    /// How many bytes it takes as the last item, or before another.
+    pub(crate) fn len(&self, last: bool) -> usize {
+        let length = if self.head.is_empty() || last { 0 } else { varint::len(self.body.len() as u64) };
+        self.head.len() + length + self.body.len()
+    }
+
+    pub(crate) fn put(&self, bytes: &mut BytesMut, last: bool) {
+        if let Some((tag, head)) = self.head.split_first() {
+            bytes.put_u8(tag | if last { FLAG_LAST } else { 0 });
+            bytes.put_slice(head);
+            if !last {
+                varint::put(bytes, self.body.len() as u64);
+            }
+        }
+        bytes.put_slice(&self.body);
+    }
+}
+
 impl Item {
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::new();
+    pub(crate) fn encode(&self) -> Encoded {
         match self {
             Self::State { whose, packet } => {
-                put_tag(&mut bytes, STATE, Some(whose), if packet.relayed { FLAG_RELAYED } else { 0 });
-                bytes.put_u32_le(packet.seq);
-                bytes.put_u8(packet.hops);
-                bytes.put_u8(packet.hop_limit);
-                varint::put(&mut bytes, packet.payload.len() as u64);
-                bytes.put_slice(&packet.payload);
+                let mut head = [0; NAMED_BYTES + SEQ_BYTES + REACH_BYTES];
+                let mut free = &mut head[..];
+                put_tag(&mut free, STATE, Some(whose), if packet.relayed { FLAG_RELAYED } else { 0 });
+                varint::put(&mut free, u64::from(packet.seq));
+                if packet.relayed {
+                    put_reach(&mut free, packet.hops, packet.hop_limit);
+                }
+                let free = free.len();
+                Encoded { head: SmallVec::from_slice(&head[..head.len() - free]), body: packet.payload.clone() }
             }
+            other => Encoded { head: SmallVec::new(), body: other.whole() },
+        }
+    }
+
+    /// All of an item but state.
+    fn whole(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        match self {
+            Self::State { .. } => {}
             Self::Proof { whose, manifest } => {
                 put_tag(&mut bytes, PROOF, Some(whose), 0);
                 bytes.put_u32_le(manifest.first);
@@ -194,7 +234,7 @@ impl Item {
         let tag = get_u8(bytes)?;
         let (sort, flags) = (tag & 7, tag & (FLAG_PROOF | FLAG_REPAIR | FLAG_HASH));
         let allowed = match sort {
-            STATE => FLAG_RELAYED,
+            STATE => FLAG_RELAYED | FLAG_LAST,
             SAID => FLAG_PROOF | FLAG_REPAIR | FLAG_HASH,
             DIGEST => FLAG_WHOLE,
             _ => 0,
@@ -205,15 +245,21 @@ impl Item {
         match sort {
             STATE => {
                 let whose = get_whose(bytes, tag)?;
-                let seq = u32::from_le_bytes(take(bytes)?);
-                let [hops, hop_limit] = take(bytes)?;
-                let length = get_length(bytes)?;
+                let seq = u32::try_from(varint::get(bytes)?).map_err(|_| DecodeError::Malformed)?;
+                let relayed = flags & FLAG_RELAYED != 0;
+                let (hops, hop_limit) = if relayed { get_reach(bytes)? } else { (0, UNRELAYED_HOP_LIMIT) };
+                let last = flags & FLAG_LAST != 0;
+                let length = if last { bytes.remaining() } else { get_length(bytes)? };
                 // What is to be passed on must fit beside its origin's name.
-                if flags & FLAG_RELAYED != 0 && length > RELAYED_PAYLOAD_BYTES_MAX {
+                if relayed && length > RELAYED_PAYLOAD_BYTES_MAX {
                     return Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX));
                 }
                 let payload = split(bytes, length)?;
-                Ok(Self::State { whose, packet: Packet { seq, hop_limit, hops, relayed: flags & FLAG_RELAYED != 0, payload } })
+                // One way to say each: only before another item a length is told.
+                if !last && !bytes.has_remaining() {
+                    return Err(DecodeError::Malformed);
+                }
+                Ok(Self::State { whose, packet: Packet { seq, hop_limit, hops, relayed, payload } })
             }
             PROOF => {
                 let whose = get_whose(bytes, tag)?;
@@ -287,10 +333,6 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<(u16, Vec<Item>), DecodeError> 
     if bytes.len() > DATAGRAM_BYTES_MAX {
         return Err(DecodeError::TooLong(DATAGRAM_BYTES_MAX));
     }
-    let version = get_u8(&mut bytes)?;
-    if version != WIRE_VERSION {
-        return Err(DecodeError::Version(version));
-    }
     let number = u16::from_le_bytes(take(&mut bytes)?);
     let mut items = Vec::new();
     while bytes.has_remaining() {
@@ -308,7 +350,7 @@ const WHOSE_BITS: u8 = 3 << 3;
 const WHOSE_ALIAS: u8 = 1 << 3;
 const WHOSE_NAMED: u8 = 2 << 3;
 
-fn put_tag(bytes: &mut BytesMut, sort: u8, whose: Option<&Whose>, flags: u8) {
+fn put_tag(bytes: &mut impl BufMut, sort: u8, whose: Option<&Whose>, flags: u8) {
     match whose {
         None | Some(Whose::Neighbor) => bytes.put_u8(sort | flags),
         Some(Whose::Alias(alias)) => {
@@ -336,7 +378,7 @@ fn get_whose(bytes: &mut Bytes, tag: u8) -> Result<Whose, DecodeError> {
 const SHORT_HOPS: u8 = 254;
 const LONG_REACH: u8 = 255;
 
-fn put_reach(bytes: &mut BytesMut, hops: u8, limit: u8) {
+fn put_reach(bytes: &mut impl BufMut, hops: u8, limit: u8) {
     if limit == COMMON_LIMIT && hops <= SHORT_HOPS {
         return bytes.put_u8(hops);
     }
@@ -383,7 +425,12 @@ mod tests {
 
     fn parcel(items: &[Item]) -> Bytes {
         let mut bytes = begin(7, 0);
-        items.iter().for_each(|item| bytes.put(item.encode()));
+        for (place, item) in items.iter().enumerate() {
+            let (item, last) = (item.encode(), place + 1 == items.len());
+            let before = bytes.len();
+            item.put(&mut bytes, last);
+            assert_eq!(bytes.len() - before, item.len(last));
+        }
         bytes.freeze()
     }
 
@@ -404,12 +451,17 @@ mod tests {
             Item::Pull { whose: Whose::Neighbor, base: 5, mask: 1 },
             Item::Missing(vec![6]),
             Item::State {
+                whose: Whose::Alias(9),
+                packet: Packet { seq: 300, hop_limit: 16, hops: 2, relayed: true, payload: Bytes::from_static(b"!?") },
+            },
+            Item::State {
                 whose: Whose::Neighbor,
-                packet: Packet { seq: 8, hop_limit: 16, hops: 0, relayed: true, payload: Bytes::from_static(b"!") },
+                packet: Packet { seq: 8, hop_limit: 1, hops: 0, relayed: false, payload: Bytes::from_static(b"!") },
             },
         ];
         let expected = [
-            3, 7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0, 0x20, 8, 0, 0, 0, 0, 16, 1, b'!',
+            7, 0, 0x49, 3, 2, 1, 1, 2, b'h', b'i', 3, 0, 3, 0x21, 3, 4, 5, 0, 1, 2, 1, 6, 0, 0x28, 9, 0xac, 2, 2, 2, b'!', b'?',
+            0x40, 8, b'!',
         ];
         assert_eq!(parcel(&items)[..], expected);
         assert_eq!(decode(parcel(&items)), Ok((7, items.to_vec())));
@@ -418,7 +470,10 @@ mod tests {
     #[test]
     fn the_longest_of_each_sort_fits_and_survives() {
         let seal = Seal { covers: 255, signature: Signature([3; 64]) };
-        let packet = |relayed, length| Packet { seq: 1, hop_limit: 9, hops: 8, relayed, payload: vec![0; length].into() };
+        let packet = |relayed, length| {
+            let (hop_limit, hops) = if relayed { (9, 8) } else { (UNRELAYED_HOP_LIMIT, 0) };
+            Packet { seq: u32::MAX, hop_limit, hops, relayed, payload: vec![0; length].into() }
+        };
         let leaves = vec![[5; 8]; MANIFEST_MAX];
         let manifest = Manifest { first: 7, hop_limit: 9, hops: 8, leaves, signature: Signature([3; 64]) };
         for item in [
@@ -444,6 +499,15 @@ mod tests {
         let bytes = parcel(&[Item::State { whose: Whose::Neighbor, packet }]);
         assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "it would fit the link from its origin");
         assert_eq!(decode(bytes), Err(DecodeError::TooLong(RELAYED_PAYLOAD_BYTES_MAX)));
+    }
+
+    #[test]
+    fn only_what_is_not_last_tells_its_length() {
+        let packet = Packet { seq: 1, hop_limit: 1, hops: 0, relayed: false, payload: vec![7; 300].into() };
+        let state = Item::State { whose: Whose::Neighbor, packet };
+        let (one, two) = (parcel(std::slice::from_ref(&state)), parcel(&[state.clone(), state]));
+        assert_eq!((one.len(), two.len()), (HEADER_BYTES + 2 + 300, HEADER_BYTES + 2 * (2 + 300) + 2));
+        assert_eq!(decode(two.slice(..one.len() + 2)), Err(DecodeError::Malformed), "its length is told, and nothing follows");
     }
 
     proptest! {

@@ -1,15 +1,20 @@
 //! Unsigned numbers in as few bytes as they need, seven bits a byte, the lowest first (LEB128).
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::DecodeError;
 
-pub(crate) fn put(bytes: &mut BytesMut, mut value: u64) {
+pub(crate) fn put(bytes: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
         bytes.put_u8(value as u8 | 0x80);
         value >>= 7;
     }
     bytes.put_u8(value as u8);
+}
+
+/// How many bytes a number takes.
+pub(crate) fn len(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 pub(crate) fn get(bytes: &mut Bytes) -> Result<u64, DecodeError> {
@@ -31,6 +36,7 @@ pub(crate) fn get(bytes: &mut Bytes) -> Result<u64, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::*;
@@ -40,6 +46,7 @@ mod tests {
         fn numbers_survive(value in any::<u64>(), shift in 0_u32..64) {
             let mut bytes = BytesMut::new();
             put(&mut bytes, value >> shift);
+            prop_assert_eq!(bytes.len(), len(value >> shift));
             let mut bytes = bytes.freeze();
             prop_assert_eq!(get(&mut bytes), Ok(value >> shift));
             prop_assert!(bytes.is_empty());

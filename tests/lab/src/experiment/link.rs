@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use peerflock::test_utils::plain_endpoint;
-use peerflock::{Change, Counters, Kind, NeighborLimits, Orphan, PeerMesh, Registry, Shape, Value};
+use peerflock::{Change, Kind, Metrics, NeighborLimits, Orphan, PeerMesh, Registry, Shape, Value};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
@@ -70,6 +70,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.field("cores_used", ours.cpu.as_secs_f64() / ours.lasted.as_secs_f64());
         report.field("neighbors_mean", ours.links as f64 / f64::from(options.peers));
         report.field("datagrams_per_frame", ours.datagrams as f64 / ours.delivered.max(1) as f64);
+        let packets_per_frame = |run: &Run| run.packets as f64 / run.delivered.max(1) as f64;
+        let bytes_per_frame = |run: &Run| run.bytes as f64 / run.delivered.max(1) as f64;
+        report.field("packets_per_frame", packets_per_frame(&ours));
+        report.field("bytes_per_frame", bytes_per_frame(&ours));
         report.field("datagrams_skipped", ours.skipped);
         if let Some(memory) = ours.memory_per_link {
             report.field("memory_bytes_per_neighbor", memory);
@@ -78,6 +82,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
             report.field("plain_cpu_us_per_frame", cost(&plain));
             report.field("plain_delivered", plain.delivered as f64 / plain.due.max(1) as f64);
             report.field("plain_ticks_kept", plain.ticks_kept);
+            report.field("plain_packets_per_frame", packets_per_frame(&plain));
+            report.field("plain_bytes_per_frame", bytes_per_frame(&plain));
             report.field("ratio", cost(&ours) / cost(&plain));
         }
         Ok(report)
@@ -98,6 +104,9 @@ struct Run {
     links: usize,
     /// Datagrams that were handed to links.
     datagrams: u64,
+    /// UDP packets that left, with all that QUIC adds, and their bytes above UDP.
+    packets: u64,
+    bytes: u64,
     skipped: u64,
     memory_per_link: Option<f64>,
 }
@@ -167,7 +176,7 @@ async fn mesh(options: &Options) -> Result<Run, Failure> {
     play(Duration::from_secs(2)).await;
     let links = links(&meshes);
 
-    let totals = || meshes.iter().fold(Totals::default(), |totals, player| totals.and(&player.mesh.metrics().counters));
+    let totals = || meshes.iter().fold(Totals::default(), |totals, player| totals.and(&player.mesh.metrics()));
     let (before, cpu, started) = (totals(), cpu_time(), Instant::now());
     let ticks_kept = play(Duration::from_secs(options.seconds)).await;
     sleep(AFTERWARDS).await;
@@ -180,7 +189,8 @@ async fn mesh(options: &Options) -> Result<Run, Failure> {
     sleep(Duration::from_secs(2)).await;
     let due = (after.made - before.made) * (u64::from(options.peers) - 1);
     let (delivered, datagrams) = (after.first - before.first, after.datagrams - before.datagrams);
-    Ok(Run { cpu, lasted, delivered, due, ticks_kept, links, datagrams, skipped, memory_per_link })
+    let (packets, bytes) = (after.packets - before.packets, after.bytes - before.bytes);
+    Ok(Run { cpu, lasted, delivered, due, ticks_kept, links, datagrams, packets, bytes, skipped, memory_per_link })
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -188,14 +198,19 @@ struct Totals {
     made: u64,
     first: u64,
     datagrams: u64,
+    packets: u64,
+    bytes: u64,
 }
 
 impl Totals {
-    fn and(self, counters: &Counters) -> Self {
+    fn and(self, metrics: &Metrics) -> Self {
+        let counters = &metrics.counters;
         Self {
             made: self.made + counters.state_frames_made,
             first: self.first + counters.state_packets_first,
             datagrams: self.datagrams + counters.datagrams_sent,
+            packets: self.packets + metrics.packets_sent,
+            bytes: self.bytes + metrics.packet_bytes_sent,
         }
     }
 }
@@ -257,6 +272,7 @@ async fn plain(options: &Options) -> Result<Run, Failure> {
     let count = links.iter().map(Vec::len).sum();
     let sent = Arc::new(AtomicU64::new(0));
     let links: Vec<Arc<Vec<quinn::Connection>>> = links.into_iter().map(Arc::new).collect();
+    let every_end: Vec<quinn::Connection> = links.iter().flat_map(|links| links.iter().cloned()).collect();
     let payload = Bytes::from(noise(1, options.payload));
     let tick = {
         let sent = sent.clone();
@@ -267,14 +283,19 @@ async fn plain(options: &Options) -> Result<Run, Failure> {
     };
     let play = |length| everybody(&links, options.hz, length, tick.clone());
     play(Duration::from_secs(1)).await;
-    let counts = || (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed));
+    let counts = || {
+        let udp = every_end.iter().map(|link| link.stats().udp_tx);
+        let (packets, bytes) = udp.fold((0, 0), |(packets, bytes), udp| (packets + udp.datagrams, bytes + udp.bytes));
+        (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed), packets, bytes)
+    };
     let (before, cpu, started) = (counts(), cpu_time(), Instant::now());
     let ticks_kept = play(Duration::from_secs(options.seconds)).await;
     sleep(AFTERWARDS).await;
     let (after, lasted) = (counts(), started.elapsed());
     let cpu = cpu_time().saturating_sub(cpu);
     let (due, delivered) = (after.0 - before.0, after.1 - before.1);
-    Ok(Run { cpu, lasted, delivered, due, ticks_kept, links: count, ..Run::default() })
+    let (packets, bytes) = (after.2 - before.2, after.3 - before.3);
+    Ok(Run { cpu, lasted, delivered, due, ticks_kept, links: count, packets, bytes, ..Run::default() })
 }
 
 /// Lets everybody do something per tick, each at its own phase. Returns the part of ticks that were not late.
