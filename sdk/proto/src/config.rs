@@ -28,6 +28,9 @@ pub struct Config {
     /// A member whom nobody has heard for this long is gone. Longer than `link_silence`, or relayed members would go first.
     /// Default 1.5 s; four heartbeats where that is longer.
     pub member_silence: Duration,
+    /// When all of our neighbors fall silent at once, two at the least, it is we who are cut off, or the whole mesh is: no link is
+    /// closed and nobody is gone for as long as that lasts, but no longer than this. Default 15 s; zero for never.
+    pub outage_max: Duration,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -43,6 +46,7 @@ impl Default for Config {
             heartbeat: Duration::from_millis(100),
             link_silence: Duration::from_secs(1),
             member_silence: Duration::from_millis(1_500),
+            outage_max: Duration::from_secs(15),
             limits: Limits::default(),
         }
     }

@@ -114,6 +114,7 @@ impl Node {
         let late = now.since(self.pace.next_beat);
         if late >= ASLEEP {
             self.roster.forgive(late);
+            self.hearing.forgive(late);
             for link in self.overlay.iter_mut() {
                 link.heard = link.heard + late;
                 link.opened = link.opened + late;
@@ -129,7 +130,8 @@ impl Node {
             let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
             origin.map_or(silence, |origin| origin.silence(silence))
         };
-        for peer in self.roster.silent(patience, now) {
+        let silent = if self.is_cut_off(now) { Vec::new() } else { self.roster.silent(patience, self.hearing.again(), now) };
+        for peer in silent {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
@@ -162,8 +164,6 @@ impl Node {
         self.report_world();
     }
 
-    /// The game's tick: its changes, then everything of ours to everyone.
-    pub(super) fn commit(&mut self, changes: Vec<Change>, now: Time) {
     /// Looks after our neighbors, and tells of ourselves what changed.
     fn look_around(&mut self, now: Time) {
         let wait = LOOK_PER_MEMBER.saturating_mul(u32::try_from(self.roster.present().len()).unwrap_or(u32::MAX));
@@ -179,6 +179,8 @@ impl Node {
         }
     }
 
+    /// The game's tick: its changes, then everything of ours to everyone.
+    pub(super) fn commit(&mut self, changes: Vec<Change>, now: Time) {
         self.apply_changes(changes, now);
         self.send_tick(now);
     }

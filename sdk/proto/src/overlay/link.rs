@@ -14,6 +14,8 @@ const QUIET: Duration = Duration::from_millis(120);
 const SPREADS: u32 = 8;
 /// Taken for the usual silence of a link over which nothing came twice yet.
 const USUAL: Duration = Duration::from_millis(400);
+/// Longest silence that says something of how often something comes: what is longer was an outage.
+const GAP_MAX: Duration = Duration::from_secs(1);
 /// Things that come within this belong to one burst: they say nothing of how often something comes.
 const BURST: Duration = Duration::from_millis(5);
 
@@ -96,7 +98,7 @@ impl Link {
 
     /// Something came.
     pub(crate) fn hear(&mut self, now: Time) {
-        let gap = now.since(self.heard);
+        let gap = now.since(self.heard).min(GAP_MAX);
         self.heard = now;
         if gap < BURST {
             return;
