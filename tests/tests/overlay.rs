@@ -1,4 +1,5 @@
-//! Who is linked to whom, on the simulator: near neighbors that stay, crashes that split nothing, islands that meet.
+//! Who is linked to whom, on the simulator: near neighbors that stay, crashes that split nothing, outages that are only waited for,
+//! islands that meet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
     Candidate, Change, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time,
-    Value,
+    Value, WorldEvent,
 };
 
 fn seconds(seconds: u64) -> Duration {
@@ -106,14 +107,14 @@ fn neighbors_are_near_and_then_stay() {
 fn survivors_of_a_silent_crash_are_one_mesh_again_at_once() {
     remember_signatures();
     const COUNT: usize = 100;
-    // In milliseconds.
-    for (percent, within) in [(30, 450), (50, 550), (80, 1_100)] {
-        let options = Options { seed: percent, loss: 0.05, ..Options::default() };
+    // In milliseconds. Several seeds where most die: it takes only one that nobody finds in time.
+    for (percent, seed, within) in [(30, 30, 400), (50, 50, 450), (80, 80, 600), (80, 81, 600), (80, 83, 600)] {
+        let options = Options { seed, loss: 0.05, ..Options::default() };
         // As a game that sends all the time: what makes a silent neighbor conspicuous.
         let config = Config { heartbeat: Duration::from_millis(50), ..Config::default() };
         let mut sim = Sim::mesh(options, COUNT, &config, seconds(20));
         sim.run(seconds(1));
-        let dead = COUNT * percent as usize / 100;
+        let dead = COUNT * percent / 100;
         (0..dead).for_each(|index| sim.crash(index));
         let alive: Vec<usize> = (dead..COUNT).collect();
         let mut one_after = None;
@@ -125,9 +126,112 @@ fn survivors_of_a_silent_crash_are_one_mesh_again_at_once() {
                 one_after = Some(step * 20);
             }
         }
-        assert!(one_after.is_some_and(|after| after <= within), "{percent} %: one after {one_after:?} ms");
+        assert!(one_after.is_some_and(|after| after <= within), "{percent} %: one after {one_after:?} ms; {options:?}");
         for index in alive {
             assert!(sim.node(index).counters().links_max <= config.neighbors.max as u64);
+        }
+    }
+}
+
+/// Every member sets the place of its one entity to `value`, in each of so many ticks of 50 ms.
+fn play(sim: &mut Sim, value: i32, ticks: u32) {
+    for _ in 0..ticks {
+        for index in 0..sim.len() {
+            let change =
+                Change::Set { entity: its_entity(sim, index), kind: KindId(0), value: Value::fields([value, index as i32]) };
+            sim.input(index, Input::Commit(vec![change]));
+        }
+        sim.run(Duration::from_millis(50));
+    }
+}
+
+fn its_entity(sim: &Sim, index: usize) -> EntityId {
+    EntityId { spawner: sim.peer(index), boot: sim.node(index).boot(), counter: 0 }
+}
+
+/// A mesh in which each member owns one entity that others would adopt.
+fn playing(options: Options, count: usize) -> Sim {
+    let mut registry = Registry::default();
+    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
+    let mut sim = Sim::mesh(options, count, &Config { registry, ..Config::default() }, seconds(20));
+    for index in 0..count {
+        let entity = its_entity(&sim, index);
+        sim.input(index, Input::Commit(vec![Change::Spawn { entity, orphan: Orphan::Adopt }]));
+    }
+    play(&mut sim, 0, 60);
+    (0..count).for_each(|index| _ = sim.take_events(index));
+    sim
+}
+
+#[test]
+fn after_an_outage_of_the_whole_mesh_play_goes_on_at_once() {
+    remember_signatures();
+    // Peers, seconds, and after how many milliseconds what part of all pairs see each other's newest. In a complete mesh all do
+    // after a tick and one way; else trees have to be mended here and there.
+    for (count, outage, within, part) in [(8, 2, 150, 1.0), (8, 10, 150, 1.0), (24, 2, 1_000, 0.98), (24, 10, 1_000, 0.98)] {
+        for seed in 1..=3 {
+            let options = Options { seed, loss: 0.02, ..Options::default() };
+            let mut sim = playing(options, count);
+            sim.outage(seconds(outage));
+            play(&mut sim, 1, u32::try_from(20 * outage).unwrap());
+            let over = sim.now();
+            play(&mut sim, 2, 40);
+            let mut in_time = 0;
+            for index in 0..count {
+                let events = sim.take_events(index);
+                let mut fresh = BTreeMap::new();
+                for (at, event) in &events {
+                    if let Event::World(WorldEvent::Set { entity, value, .. }) = event
+                        && *value == Value::fields([2, value_index(value)])
+                    {
+                        fresh.entry(*entity).or_insert_with(|| at.since(over));
+                    }
+                    let resigned = matches!(event, Event::PeerLeft { .. } | Event::World(WorldEvent::Owner { .. }));
+                    assert!(!resigned, "{index} of {count}, {outage} s: {event:?}; {options:?}");
+                }
+                in_time += fresh.values().filter(|after| after.as_millis() <= within).count();
+            }
+            let fresh = in_time as f64 / (count * (count - 1)) as f64;
+            assert!(fresh >= part, "{fresh} of {count} fresh within {within} ms, {outage} s; {options:?}");
+            // Where packets are relayed, one of hundreds of pairs may stay behind after an outage of some 40 ticks: an open fault.
+            sim.run(seconds(3));
+            assert!(part < 1.0 || sim.converged(), "{count}, {outage} s; {options:?}");
+        }
+    }
+}
+
+/// Whose place it is.
+fn value_index(value: &Value) -> i32 {
+    match value {
+        Value::Fields(fields) => fields.get(1).copied().unwrap_or(-1),
+        Value::Bytes { .. } => -1,
+    }
+}
+
+#[test]
+fn who_alone_is_cut_off_loses_what_it_owned_and_gets_it_back() {
+    remember_signatures();
+    for count in [8, 16] {
+        for seed in 1..=3 {
+            let options = Options { seed, ..Options::default() };
+            let mut sim = playing(options, count);
+            (1..count).for_each(|other| sim.cut(0, other));
+            play(&mut sim, 1, 100);
+            assert_eq!(sim.node(0).member_count(), count, "it hears nobody and gives up nobody; {options:?}");
+            assert_eq!(sim.node(1).member_count(), count - 1, "the others go on without it; {options:?}");
+            let mine = its_entity(&sim, 0);
+            let adopted =
+                |(_, event): &(Time, Event)| matches!(event, Event::World(WorldEvent::Owner { entity, .. }) if *entity == mine);
+            assert!(sim.take_events(1).iter().any(adopted), "one of them adopts its entity; {options:?}");
+            sim.heal();
+            play(&mut sim, 2, 60);
+            for index in 0..count {
+                assert_eq!(sim.node(index).member_count(), count, "{index} of {count}; {options:?}");
+            }
+            sim.run(seconds(1));
+            assert!(sim.converged(), "{count}; {options:?}");
+            let left = |(_, event): &(Time, Event)| matches!(event, Event::PeerLeft { .. });
+            assert!(!sim.take_events(0).iter().any(left), "{options:?}");
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Config {
     ///
     /// [`Change::Weigh`]: crate::state::Change::Weigh
     pub state_rate: Option<u32>,
+    /// When all of our neighbors fall silent at once, two at the least, it is we who are cut off, or the whole mesh is: no link is
+    /// closed and nobody is gone for as long as that lasts, but no longer than this. Default 15 s; zero for never.
+    pub outage_max: Duration,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -49,6 +52,7 @@ impl Default for Config {
             link_silence: Duration::from_secs(1),
             member_silence: Duration::from_millis(1_500),
             state_rate: None,
+            outage_max: Duration::from_secs(15),
             limits: Limits::default(),
         }
     }

@@ -137,6 +137,10 @@ impl Flood {
         (0..).map(Slot).zip(&self.origins).filter_map(|(slot, origin)| Some((slot, origin.as_ref()?)))
     }
 
+    pub(crate) fn origins_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Origin)> {
+        (0..).map(Slot).zip(&mut self.origins).filter_map(|(slot, origin)| Some((slot, origin.as_mut()?)))
+    }
+
     /// How many numbers were ever given out.
     pub(crate) fn slots_used(&self) -> usize {
         self.origins.len()

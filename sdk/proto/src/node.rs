@@ -28,6 +28,7 @@ mod io;
 mod keyframes;
 mod messages;
 mod neighbors;
+mod outage;
 mod parcels;
 mod presence;
 mod proofs;
@@ -77,6 +78,7 @@ pub struct Node {
     overlay: Overlay,
     book: Book,
     neighborhood: neighbors::Neighborhood,
+    hearing: outage::Hearing,
     flood: Flood,
     repairs: Repairs,
     roster: Roster,
@@ -132,6 +134,7 @@ impl Node {
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
             neighborhood: neighbors::Neighborhood::default(),
+            hearing: outage::Hearing::default(),
             flood: Flood::new(me, boot, now),
             repairs: Repairs::default(),
             roster: Roster::new(me),

@@ -126,6 +126,14 @@ impl Overlay {
         self.links.values().any(|link| link.peer == Some(*peer) || link.expect == Some(*peer))
     }
 
+    /// Whether we are linked to `peer` by a link that is not dead since before `dead`, or may be soon.
+    pub(crate) fn has(&self, peer: &PeerId, dead: Time) -> bool {
+        self.links.values().any(|link| {
+            let is_it = link.peer == Some(*peer) || link.expect == Some(*peer);
+            is_it && !(link.is_member() && link.heard < dead)
+        })
+    }
+
     /// What a neighbor costs: its round trip, a little less where many first copies come over it. None for one that is not measured.
     fn cost(&self, link: &Link) -> Option<Duration> {
         let all: u32 = self.links.values().map(Link::firsts).sum();
@@ -190,18 +198,15 @@ impl Overlay {
     }
 
     /// Of the new link and one that stands to the same peer, both ends keep the one whose dialer has the smaller key: each can
-    /// tell alone. Of two with the same dialer the newer one stays: its dialer knows best.
-    pub(crate) fn keep(&self, me: &PeerId, new: LinkId) -> Keep {
+    /// tell alone. Of two with the same dialer the newer one stays: its dialer knows best. So it does where the old one has been
+    /// silent since before `dead`.
+    pub(crate) fn keep(&self, me: &PeerId, new: LinkId, dead: Time) -> Keep {
         let Some((new_dialed, peer)) = self.get(new).and_then(|link| Some((link.dialed, link.peer?))) else { return Keep::Only };
-        let Some((old, old_dialed)) = self
-            .iter()
-            .find(|(id, link)| *id != new && link.is_member() && link.peer == Some(peer))
-            .map(|(id, link)| (id, link.dialed))
-        else {
+        let Some((old, held)) = self.iter().find(|(id, link)| *id != new && link.is_member() && link.peer == Some(peer)) else {
             return Keep::Only;
         };
         let smaller_dialed_new = new_dialed == (*me < peer);
-        if old_dialed == new_dialed || smaller_dialed_new { Keep::New(old) } else { Keep::Old }
+        if held.dialed == new_dialed || smaller_dialed_new || held.heard < dead { Keep::New(old) } else { Keep::Old }
     }
 
     /// How many links to have, among so many members.
@@ -241,7 +246,7 @@ mod tests {
         };
         open(old_dialed, Stage::Member);
         let new = open(new_dialed, Stage::AwaitHello);
-        overlay.keep(me, new)
+        overlay.keep(me, new, Time(0))
     }
 
     #[test]
@@ -253,6 +258,19 @@ mod tests {
             (with_links(&SMALL, LARGE, false, true), with_links(&LARGE, SMALL, true, false)),
             (Keep::New(old), Keep::New(old))
         );
+        // The same where the old one is to stay, but is dead.
+        let mut overlay = Overlay::new(NeighborLimits::default());
+        let mut open = |dialed, stage| {
+            let mut link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), dialed, None, Time(5));
+            (link.peer, link.stage) = (Some(LARGE), stage);
+            overlay.open(link)
+        };
+        open(true, Stage::Member);
+        let new = open(false, Stage::AwaitHello);
+        assert_eq!((overlay.keep(&SMALL, new, Time(5)), overlay.keep(&SMALL, new, Time(6))), (Keep::Old, Keep::New(old)));
+        assert!(overlay.has(&LARGE, Time(5)) && overlay.has(&LARGE, Time(6)), "the new one is under way");
+        overlay.close(new);
+        assert!(overlay.has(&LARGE, Time(5)) && !overlay.has(&LARGE, Time(6)));
         // The same dialer twice.
         assert_eq!(
             (with_links(&SMALL, LARGE, true, true), with_links(&LARGE, SMALL, false, false)),

@@ -196,9 +196,9 @@ impl Roster {
         }
     }
 
-    /// Members that nobody heard for longer than each is given.
-    pub(crate) fn silent(&self, patience: impl Fn(&PeerId) -> Duration, now: Time) -> Vec<PeerId> {
-        let is_silent = |(peer, member): &(&PeerId, &Present)| now.since(member.heard) >= patience(peer);
+    /// Members that nobody heard for longer than each is given, where only silence after `since` counts.
+    pub(crate) fn silent(&self, patience: impl Fn(&PeerId) -> Duration, since: Time, now: Time) -> Vec<PeerId> {
+        let is_silent = |(peer, member): &(&PeerId, &Present)| now.since(member.heard.max(since)) >= patience(peer);
         self.members.iter().filter(is_silent).map(|(peer, _)| *peer).collect()
     }
 
@@ -243,8 +243,9 @@ mod tests {
         assert_eq!(learn(&mut roster, 1, 2, "ann", Time(0)).1, News::Changed { profile: false });
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(0)).1, News::Changed { profile: true });
         let silence = Duration::from_secs(1);
-        assert_eq!(roster.silent(|_| silence, Time(999_999)), []);
-        assert_eq!(roster.silent(|_| silence, Time(1_000_000)), [peer]);
+        assert_eq!(roster.silent(|_| silence, Time(0), Time(999_999)), []);
+        assert_eq!(roster.silent(|_| silence, Time(1), Time(1_000_000)), []);
+        assert_eq!(roster.silent(|_| silence, Time(0), Time(1_000_000)), [peer]);
         assert!(roster.depart(&peer, Farewell::Lost, Time(1_000_000)));
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(1_000_001)).1, News::Nothing);
         assert!(roster.heard(&peer, Boot(1), Time(1_000_002)));

@@ -73,6 +73,8 @@ pub struct Sim {
     nodes: Vec<Host>,
     latencies: Latencies,
     cut: BTreeSet<(usize, usize)>,
+    /// Nothing passes between anybody until then.
+    outage_until: Time,
     arrivals: Agenda<Arrival>,
     timers: Timers,
     rng: ChaCha8Rng,
@@ -118,6 +120,7 @@ impl Sim {
             nodes: Vec::new(),
             latencies: Latencies::default(),
             cut: BTreeSet::new(),
+            outage_until: Time(0),
             arrivals: Agenda::new(),
             timers: Timers::new(),
             rng: ChaCha8Rng::seed_from_u64(options.seed),
@@ -278,6 +281,11 @@ impl Sim {
         self.cut.clear();
     }
 
+    /// Nothing passes between any two nodes for a while: datagrams and dials are lost, and frames are sent again until they arrive.
+    pub fn outage(&mut self, duration: Duration) {
+        self.outage_until = self.outage_until.max(self.now + duration);
+    }
+
     /// Lets time pass.
     pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -334,7 +342,7 @@ impl Sim {
             }
             Arrival::Question { from, to } => {
                 let answers = self.nodes.get(to).is_some_and(|host| host.alive && host.paused_until <= self.now);
-                if !answers || self.is_cut(from, to) || chance(self.options.loss, &mut self.rng) {
+                if !answers || self.is_out(from, to) || chance(self.options.loss, &mut self.rng) {
                     return;
                 }
                 let latency = self.latency(from, to);
@@ -345,7 +353,7 @@ impl Sim {
             }
             Arrival::Connect { from, link, to } => {
                 let rtt = self.latency(from, to) * 2;
-                let reachable = self.nodes.get(to).is_some_and(|host| host.alive) && !self.is_cut(from, to);
+                let reachable = self.nodes.get(to).is_some_and(|host| host.alive) && !self.is_out(from, to);
                 let accepted = if reachable { self.nodes[to].node.accept(Self::address(from), self.now).ok() } else { None };
                 let Some(peer_link) = accepted else {
                     return self.later(self.now + DIAL_TIMEOUT, Arrival::Input(from, Input::DialFailed { link }));
@@ -384,7 +392,7 @@ impl Sim {
         let Some(wire) = self.nodes[index].wires.get(&link).copied() else { return };
         let copies = if chance(self.options.duplicates, &mut self.rng) { 2 } else { 1 };
         for _ in 0..copies {
-            if self.is_lost(index, link) || self.is_cut(index, wire.peer) {
+            if self.is_lost(index, link) || self.is_out(index, wire.peer) {
                 continue;
             }
             self.datagrams += 1;
@@ -402,8 +410,8 @@ impl Sim {
         }
         self.frames += 1;
         let latency = self.latency(index, wire.peer);
-        let repaired = if self.is_lost(index, link) { latency * 2 } else { Duration::ZERO };
-        let at = (self.now + latency + repaired).max(wire.last_frame);
+        let repaired = if self.is_lost(index, link) || self.now < self.outage_until { latency * 2 } else { Duration::ZERO };
+        let at = (self.now.max(self.outage_until) + latency + repaired).max(wire.last_frame);
         if let Some(wire) = self.nodes[index].wires.get_mut(&link) {
             wire.last_frame = at;
         }
@@ -425,6 +433,11 @@ impl Sim {
 
     fn is_cut(&self, one: usize, other: usize) -> bool {
         !self.cut.is_empty() && self.cut.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// Whether datagrams and dials between these two are lost.
+    fn is_out(&self, one: usize, other: usize) -> bool {
+        self.now < self.outage_until || self.is_cut(one, other)
     }
 
     /// The one-way latency between two nodes: from the seed and the two indices alone, so that the order of calls does not matter.

@@ -191,6 +191,18 @@ impl Ledger {
         findings
     }
 
+    /// The proofs of what waits are not to be expected any more, and nobody is to blame: everything that counted from this tick on is
+    /// to be undone.
+    pub(crate) fn abandon(&mut self) -> Option<Tick> {
+        (self.doubted, self.asked) = (false, None);
+        std::mem::take(&mut self.waiting).iter().filter(|one| one.held.is_none()).map(|one| one.tick).min()
+    }
+
+    /// We heard nobody for `absence`: nobody is late for that.
+    pub(crate) fn forgive(&mut self, absence: Duration) {
+        self.waiting.iter_mut().for_each(|one| one.at = one.at + absence);
+    }
+
     /// What has waited longest of what the next manifests should cover: a number made up far ahead tells nothing about them.
     fn oldest(&self) -> Option<&Waiting> {
         let newest = self.kept.back().map(|(newest, _)| newest.last());
@@ -248,6 +260,18 @@ mod tests {
 
     fn millis(millis: u64) -> Time {
         Time(millis * 1_000)
+    }
+
+    #[test]
+    fn after_an_outage_nobody_is_to_blame_for_proofs_that_did_not_come() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(4), (RELAY, 0), millis(0)), Trust::Lent);
+        ledger.forgive(Duration::from_millis(900));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(5), (RELAY, 0), millis(1_850)), Trust::Lent);
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(6), (RELAY, 0), millis(1_950)), Trust::Held { new: true });
+        assert_eq!(ledger.abandon(), Some(Tick(4)));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(7), (RELAY, 0), millis(9_000)), Trust::Lent);
+        assert_eq!((ledger.abandon(), ledger.abandon()), (Some(Tick(7)), None));
     }
 
     #[test]

@@ -131,6 +131,11 @@ impl Origin {
         }
     }
 
+    /// We heard nobody until now: that this origin was silent, and nobody answered for it, says nothing.
+    pub(crate) fn forgive(&mut self, now: Time) {
+        (self.heard, self.asked, self.unanswered) = (now, now, 0);
+    }
+
     /// A packet came that was not here before.
     pub(crate) fn note_packet(&mut self, seq: u32, now: Time) {
         self.packets.insert(u64::from(seq));

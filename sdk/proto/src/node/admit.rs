@@ -41,7 +41,7 @@ impl Node {
         }
         self.book.add(address, Some(peer), now);
         // Before HELLO, so that no guess is counted against us.
-        if self.overlay.keep(&me, link) == Keep::Old {
+        if self.keep(link, now) == Keep::Old {
             return self.close(link, CloseReason::Duplicate, now);
         }
         let ends = Ends { dialer: me, accepter: peer, exporter };
@@ -101,6 +101,11 @@ impl Node {
         }
     }
 
+    /// Which of two links to the same peer stays: see [`Overlay::keep`](crate::overlay::Overlay::keep).
+    fn keep(&self, link: LinkId, now: Time) -> Keep {
+        self.overlay.keep(&self.me, link, self.dead_since(now))
+    }
+
     /// Proves the password to the one we dialed.
     fn confirm(&mut self, link: LinkId, confirmed: Confirmed, tag: [u8; 32], now: Time) {
         self.stage(link, Stage::AwaitWelcome(confirmed));
@@ -111,7 +116,7 @@ impl Node {
 
     /// Room for one more; none is needed for one that takes the place of another link to the same peer.
     fn room_beside(&mut self, link: LinkId, peer: PeerId, its_links: usize, now: Time) -> Room {
-        if self.overlay.keep(&self.me, link) != Keep::Only {
+        if self.keep(link, now) != Keep::Only {
             return Room::Now;
         }
         let ahead = self.overlay.waiting().into_iter().filter(|waiting| *waiting != link).count();
@@ -159,7 +164,7 @@ impl Node {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
-        } else if self.overlay.keep(&self.me, link) == Keep::Old {
+        } else if self.keep(link, now) == Keep::Old {
             Verdict::Duplicate
         } else {
             match self.room_beside(link, peer, its_links, now) {
@@ -174,7 +179,7 @@ impl Node {
     /// Tells the dialer our verdict, and acts on it.
     fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, tag: [u8; 32], now: Time) {
         let Some(observed) = self.overlay.get(link).map(|held| held.address) else { return };
-        let keep = self.overlay.keep(&self.me, link);
+        let keep = self.keep(link, now);
         if verdict == Verdict::Admitted && keep == Keep::Old {
             // Another link to it came while this one waited.
             verdict = Verdict::Duplicate;
@@ -199,7 +204,7 @@ impl Node {
         if welcome.verdict != Verdict::Admitted {
             return self.close(link, reason(welcome.verdict), now);
         }
-        let keep = self.overlay.keep(&self.me, link);
+        let keep = self.keep(link, now);
         let full = keep == Keep::Only && self.overlay.neighbors().count() >= self.overlay.limits.max;
         match keep {
             Keep::Old => return self.close(link, CloseReason::Duplicate, now),

@@ -18,6 +18,10 @@ use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYE
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
+/// How soon to look for neighbors when something changed, so that several changes are looked at at once; and in a mesh of many, where
+/// looking takes its time, how long after the last look for each of them.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+const LOOK_PER_MEMBER: Duration = Duration::from_micros(50);
 /// A beat this late means that we ourselves were asleep.
 const ASLEEP: Duration = Duration::from_millis(250);
 /// How often to look for shorter ways.
@@ -41,6 +45,9 @@ const ADOPTIONS_PER_MESSAGE: usize = 500;
 #[derive(Debug)]
 pub(super) struct Pace {
     next_beat: Time,
+    /// Something changed that wants a look at our neighbors before the next beat.
+    next_look: Option<Time>,
+    last_look: Time,
     last_frame: Time,
     /// When we last said something to all: a sign of life, too.
     pub(super) last_said: Time,
@@ -58,6 +65,8 @@ impl Pace {
     pub(super) fn starting(now: Time) -> Self {
         Self {
             next_beat: now,
+            next_look: None,
+            last_look: Time(0),
             last_frame: now,
             last_said: Time(0),
             idle: 0,
@@ -70,7 +79,12 @@ impl Pace {
 
     /// Look around before long: something changed that may want a dial.
     pub(super) fn soon(&mut self, now: Time) {
-        self.next_beat = self.next_beat.min(now + Duration::from_millis(5));
+        self.next_look = self.next_look.or(Some(now + LOOK_AFTER));
+    }
+
+    /// What is due next: the beat, or a look before it.
+    fn next(&self) -> Time {
+        self.next_look.map_or(self.next_beat, |look| look.min(self.next_beat))
     }
 
     pub(super) fn tell_presence(&mut self, now: Time) {
@@ -82,8 +96,8 @@ impl Pace {
 impl Node {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; None after leaving.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let next = self.next_repair().map_or(self.pace.next_beat, |repair| repair.min(self.pace.next_beat));
-        (!self.left).then_some(next)
+        let next = self.pace.next();
+        (!self.left).then_some(self.next_repair().map_or(next, |repair| repair.min(next)))
     }
 
     /// Looks after what time brings. Calling it early does no harm.
@@ -93,12 +107,17 @@ impl Node {
         }
         self.now = now;
         self.repair(now);
+        if now < self.pace.next() {
+            return;
+        }
         if now < self.pace.next_beat {
+            self.look_around(now);
             return;
         }
         let late = now.since(self.pace.next_beat);
         if late >= ASLEEP {
             self.roster.forgive(late);
+            self.hearing.forgive(late);
             for link in self.overlay.iter_mut() {
                 link.heard = link.heard + late;
                 link.opened = link.opened + late;
@@ -108,13 +127,14 @@ impl Node {
             }
         }
         self.pace.next_beat = now + BEAT;
-        self.tend_neighbors(now);
+        self.look_around(now);
         let (heartbeat, silence) = self.signs_of_life();
         let patience = |peer: &PeerId| {
             let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
             origin.map_or(silence, |origin| origin.silence(silence))
         };
-        for peer in self.roster.silent(patience, now) {
+        let silent = if self.is_cut_off(now) { Vec::new() } else { self.roster.silent(patience, self.hearing.again(), now) };
+        for peer in silent {
             self.depart(peer, Farewell::Lost, now);
         }
         for peer in self.roster.forget_old(now) {
@@ -139,10 +159,6 @@ impl Node {
         self.seal();
         self.prove();
         self.tend_links(now);
-        if self.pace.presence_due && self.presence_is_due(now) {
-            self.pace.presence_due = false;
-            self.tell_presence(now);
-        }
         self.pass_on_presence(now);
         let present = self.roster.present();
         for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
@@ -150,6 +166,21 @@ impl Node {
         }
         self.compare_holdings(now, Duration::ZERO);
         self.report_world();
+    }
+
+    /// Looks after our neighbors, and tells of ourselves what changed.
+    fn look_around(&mut self, now: Time) {
+        let wait = LOOK_PER_MEMBER.saturating_mul(u32::try_from(self.roster.present().len()).unwrap_or(u32::MAX));
+        if now < self.pace.next_beat && now < self.pace.last_look + wait {
+            self.pace.next_look = Some(self.pace.last_look + wait);
+            return;
+        }
+        (self.pace.next_look, self.pace.last_look) = (None, now);
+        self.tend_neighbors(now);
+        if self.pace.presence_due && self.presence_is_due(now) {
+            self.pace.presence_due = false;
+            self.tell_presence(now);
+        }
     }
 
     /// The game's tick: its changes, then what of ours changed to everyone, as far as there is room.

@@ -268,6 +268,10 @@ impl Node {
         self.acks.forget(&peer);
         self.neighborhood.near.forget(&peer);
         self.keyframes.forget(&peer);
+        // If it comes back, whoever passes it on is not to blame for proofs that did not come meanwhile; of its state nothing is left.
+        if let Some(origin) = self.flood.slot(&peer).and_then(|slot| self.flood.origin_mut(slot)) {
+            origin.ledger.abandon();
+        }
         let (world, mut around) = self.world(now);
         world.departed(peer, &mut around);
     }

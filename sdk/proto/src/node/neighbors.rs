@@ -9,7 +9,7 @@ use rand_core::RngCore;
 use super::{CloseReason, Node, Output};
 use crate::id::{LinkId, PeerId};
 use crate::overlay::{Link, Near, Partners, is_nearer};
-use crate::time::Time;
+use crate::time::{Time, micros};
 use crate::wire::Frame;
 
 /// Whoever takes longer from connection to membership is no member.
@@ -22,6 +22,10 @@ const PASSIVE_VIEW: usize = 20;
 const EMERGENCY_DIALS_MAX: usize = 3 * PASSIVE_VIEW;
 /// After that long without enough neighbors the next ones are dialed.
 const EMERGENCY_EVERY: Duration = Duration::from_millis(250);
+/// So often they are; what lasts longer is no crash but an outage, and is waited for with fewer dials, more seldom.
+const EMERGENCY_ROUNDS: u32 = 4;
+const OUTAGE_DIALS: usize = 8;
+const OUTAGE_EVERY: Duration = Duration::from_secs(1);
 /// How often to look whether somebody is to be dialed when nothing happened.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Neighbors exchanged for nearer ones at the same time.
@@ -45,6 +49,8 @@ pub(super) struct Neighborhood {
     partner_due: (Option<PeerId>, Time),
     next_look: Time,
     next_emergency: Time,
+    /// How often members were dialed at random in a row.
+    emergencies: u32,
     next_aging: Time,
     pub(super) next_presence: Time,
     /// Members whose newest presence is to be passed on, and since when we have it.
@@ -67,6 +73,7 @@ impl Neighborhood {
 impl Node {
     /// What time brings: links that end, room that came free, questions to ask, and neighbors to look for.
     pub(super) fn tend_neighbors(&mut self, now: Time) {
+        self.listen(now);
         self.close_dead_links(now);
         self.end_retirements(now);
         self.serve_waiting(now);
@@ -76,8 +83,12 @@ impl Node {
         }
         let emergency = self.is_emergency(now);
         if emergency && now >= self.neighborhood.next_emergency {
-            self.neighborhood.next_emergency = now + EMERGENCY_EVERY;
-            self.dial_passive_view(now);
+            self.neighborhood.emergencies += 1;
+            let crash = self.neighborhood.emergencies <= EMERGENCY_ROUNDS;
+            self.neighborhood.next_emergency = now + if crash { EMERGENCY_EVERY } else { OUTAGE_EVERY };
+            self.dial_passive_view(if crash { PASSIVE_VIEW } else { OUTAGE_DIALS }, now);
+        } else if !emergency && now >= self.neighborhood.next_emergency {
+            self.neighborhood.emergencies = 0;
         }
         if now < self.neighborhood.next_look {
             return;
@@ -115,13 +126,14 @@ impl Node {
     }
 
     fn close_dead_links(&mut self, now: Time) {
-        let silence = self.config.link_silence;
+        let (silence, cut_off) = (self.config.link_silence, self.is_cut_off(now));
         let dead: Vec<(LinkId, CloseReason)> = self
             .overlay
             .iter()
             .filter_map(|(link, held)| {
                 if held.is_member() {
-                    (now.since(held.heard) >= silence).then_some((link, CloseReason::Silence))
+                    let silent = now.since(self.hearing.silent_since(held.heard));
+                    (silent >= silence && !cut_off).then_some((link, CloseReason::Silence))
                 } else if held.is_waiting() {
                     (now.since(held.heard) >= ROOM_PATIENCE).then_some((link, CloseReason::Full))
                 } else {
@@ -136,19 +148,25 @@ impl Node {
 
     // --- links to come -------------------------------------------------------------------------------------------------
 
-    /// Half of our neighbors or more fell quiet at once: that is no accident.
+    /// Half of our neighbors or more fell quiet at once: that is no accident. Or nobody was heard, and all links are gone since.
     pub(super) fn is_emergency(&self, now: Time) -> bool {
-        let quiet = self.overlay.quiet(now);
-        quiet >= 2 && 2 * quiet >= self.overlay.neighbors().count()
+        let (quiet, neighbors) = (self.overlay.quiet(now), self.overlay.neighbors().count());
+        quiet >= 2 && 2 * quiet >= neighbors || neighbors == 0 && self.is_cut_off(now)
+    }
+
+    /// Links over which nothing came since then are dead: they are held only while nobody is heard.
+    pub(super) fn dead_since(&self, now: Time) -> Time {
+        Time(now.0.saturating_sub(micros(self.config.link_silence)))
     }
 
     /// Dials members at random, many at once: most of them may be dead.
-    fn dial_passive_view(&mut self, now: Time) {
-        let room = EMERGENCY_DIALS_MAX.saturating_sub(self.overlay.dialing()).min(PASSIVE_VIEW);
+    fn dial_passive_view(&mut self, dials_max: usize, now: Time) {
+        let room = EMERGENCY_DIALS_MAX.saturating_sub(self.overlay.dialing()).min(dials_max);
+        let dead = self.dead_since(now);
         let mut view: Vec<(u32, PeerId, SocketAddr)> = Vec::new();
         for (peer, member) in self.roster.members() {
             if let Some(address) = member.presence.addresses.first()
-                && !self.overlay.knows(peer)
+                && !self.overlay.has(peer, dead)
             {
                 view.push((self.rng.next_u32(), *peer, *address));
             }

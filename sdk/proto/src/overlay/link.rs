@@ -12,8 +12,10 @@ use crate::time::Time;
 const QUIET: Duration = Duration::from_millis(120);
 /// Where it comes irregularly, a silence longer than usual by so many times the usual difference is suspicious.
 const SPREADS: u32 = 8;
-/// Taken for the usual silence of a link that is new.
+/// Taken for the usual silence of a link over which nothing came twice yet.
 const USUAL: Duration = Duration::from_millis(400);
+/// Longest silence that says something of how often something comes: what is longer was an outage.
+const GAP_MAX: Duration = Duration::from_secs(1);
 /// Things that come within this belong to one burst: they say nothing of how often something comes.
 const BURST: Duration = Duration::from_millis(5);
 
@@ -35,7 +37,7 @@ pub(crate) struct Link {
     pub(crate) heard: Time,
     pub(crate) rtt: Option<Duration>,
     /// The usual time from one burst to the next, and by how much that usually differs.
-    usual: Duration,
+    usual: Option<Duration>,
     spread: Duration,
     /// First copies that came over it, halved every second.
     firsts: u32,
@@ -86,7 +88,7 @@ impl Link {
             opened: now,
             heard: now,
             rtt: None,
-            usual: USUAL,
+            usual: None,
             spread: Duration::ZERO,
             firsts: 0,
             retiring: None,
@@ -96,19 +98,22 @@ impl Link {
 
     /// Something came.
     pub(crate) fn hear(&mut self, now: Time) {
-        let gap = now.since(self.heard);
+        let gap = now.since(self.heard).min(GAP_MAX);
         self.heard = now;
         if gap < BURST {
             return;
         }
-        // As TCP learns a round trip and its spread (RFC 6298, section 2).
-        self.spread = (self.spread * 7 + gap.abs_diff(self.usual)) / 8;
-        self.usual = (self.usual * 7 + gap) / 8;
+        // As TCP learns a round trip and its spread (RFC 6298, section 2): a new link may be the next to die.
+        (self.usual, self.spread) = match self.usual {
+            None => (Some(gap), gap / 2),
+            Some(usual) => (Some((usual * 7 + gap) / 8), (self.spread * 7 + gap.abs_diff(usual)) / 8),
+        };
     }
 
     /// Whether it is suspiciously long since something came: dead, perhaps, but not to be closed for that alone.
     pub(crate) fn is_quiet(&self, now: Time) -> bool {
-        now.since(self.heard) >= QUIET.max(self.usual * 12 / 5).max(self.usual + self.spread * SPREADS)
+        let usual = self.usual.unwrap_or(USUAL);
+        now.since(self.heard) >= QUIET.max(usual * 12 / 5).max(usual + self.spread * SPREADS)
     }
 
     /// A first copy of something came over it.
@@ -172,6 +177,15 @@ mod tests {
             }
         }
         (link, now)
+    }
+
+    #[test]
+    fn a_link_that_is_new_is_found_quiet_as_soon_as_an_old_one() {
+        let ms = Duration::from_millis;
+        let (fresh, _) = after(ms(50), 0, |_| false);
+        assert!(!fresh.is_quiet(Time(0) + ms(900)), "nothing is usual yet");
+        let (young, now) = after(ms(50), 12, |number| number == 7);
+        assert!(!young.is_quiet(now + ms(119)) && young.is_quiet(now + ms(230)));
     }
 
     #[test]
