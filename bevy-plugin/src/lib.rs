@@ -129,6 +129,9 @@
 //! # Testing a game
 //! [`test_app`] puts several apps of one mesh into one process.
 
+// The derive names this crate by its name, here as in a game.
+extern crate self as bevy_peerflock;
+
 mod engine;
 mod entities;
 mod interpolate;
@@ -138,9 +141,11 @@ mod plugin;
 mod presence;
 mod receive;
 mod replicate;
+mod resources;
 mod send;
 pub mod test_app;
 
+pub use bevy_peerflock_derive::Quantized;
 pub use entities::MeshEntities;
 pub use interpolate::{Interpolation, InterpolationDelay, NoInterpolation};
 pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
@@ -150,7 +155,12 @@ pub use peerflock;
 pub use peerflock::Group;
 pub use plugin::{MeshCommandsExt, MeshHandle, PeerflockPlugin, PeerflockSystems};
 pub use presence::{MeshEvent, PeerEvent, Peers};
-pub use replicate::{COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, SCALE_STEP, TRANSLATION_STEP};
+pub use replicate::precision;
+pub use replicate::{
+    COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, Replication, SCALE_STEP, TRANSLATION_STEP,
+    TransformPrecision,
+};
+pub use resources::{SharedResource, owns_resource};
 
 /// What a game uses every day. No name in here is one of `bevy::prelude`'s.
 pub mod prelude {
@@ -159,7 +169,7 @@ pub mod prelude {
     pub use crate::{
         Adoptable, FromMesh, Interpolation, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent, MeshHandle, MeshMessageAppExt,
         Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized,
-        ReplicateAppExt, Replicated, ToMesh,
+        ReplicateAppExt, Replicated, Replication, SharedResource, ToMesh, TransformPrecision, owns_resource,
     };
 }
 
