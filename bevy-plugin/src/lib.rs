@@ -147,7 +147,7 @@ pub mod test_app;
 
 pub use bevy_peerflock_derive::Quantized;
 pub use entities::MeshEntities;
-pub use interpolate::{Interpolation, InterpolationDelay, NoInterpolation};
+pub use interpolate::{Interpolation, InterpolationAppExt, InterpolationDelay, NoInterpolation, TeleportCommandsExt};
 pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
 pub use ownership::{Adoptable, MeshEntity, Mine, Owner, OwnershipCommandsExt, Replicated};
 /// The SDK below: the mesh itself, without Bevy.
@@ -167,9 +167,10 @@ pub mod prelude {
     pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh};
 
     pub use crate::{
-        Adoptable, FromMesh, Interpolation, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent, MeshHandle, MeshMessageAppExt,
-        Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized,
-        ReplicateAppExt, Replicated, Replication, SharedResource, ToMesh, TransformPrecision, owns_resource,
+        Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
+        MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin,
+        PeerflockSystems, Peers, Quantized, ReplicateAppExt, Replicated, Replication, SharedResource, TeleportCommandsExt,
+        ToMesh, TransformPrecision, owns_resource,
     };
 }
 

@@ -11,7 +11,7 @@ use crate::engine::{
     TimePlugin, TimeSystems, World, on_message, resource_exists,
 };
 use crate::entities::{MeshEntities, despawn};
-use crate::interpolate::{Interpolation, Playbacks, interpolate};
+use crate::interpolate::{Interpolation, Jumps, Playbacks, interpolate};
 use crate::ownership::{Giving, MeshEntity, Mine, Owner};
 use crate::presence::{MeshEvent, PeerEvent, Peers};
 use crate::replicate::{Kinds, Parent, Sending, register};
@@ -53,6 +53,7 @@ impl Plugin for PeerflockPlugin {
             .add_message::<PeerEvent>()
             .add_message::<MeshEvent>();
         register::<Parent>(app, Sending::OnChange);
+        register::<Jumps>(app, Sending::OnChange);
 
         let here = resource_exists::<MeshHandle>;
         app.configure_sets(First, PeerflockSystems::Receive.after(TimeSystems))

@@ -13,6 +13,7 @@ use crate::engine::{
     App, Component, ComponentId, Entity, EntityRef, EntityWorldMut, FixedLast, IntoScheduleConfigs, Resource, World,
 };
 use crate::entities::MeshEntities;
+use crate::interpolate::Moment;
 use crate::presence::MeshEvent;
 use crate::send::{self, Outbox};
 
@@ -200,8 +201,8 @@ pub(crate) struct Arrived<'a> {
     pub(crate) value: &'a Value,
     /// The entities here that its references mean.
     pub(crate) refs: &'a [Entity],
-    /// The moment it is for, in seconds of mesh time; none: now, at once.
-    pub(crate) moment: Option<f64>,
+    /// The moment it is for; none: now, at once.
+    pub(crate) moment: Option<Moment>,
 }
 
 /// Why a component could not be sent. It stays as the others last saw it; the game goes on.

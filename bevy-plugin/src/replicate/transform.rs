@@ -7,7 +7,7 @@ use peerflock::{Fields, Group, Shape, Value};
 use super::precision::{Parts, PartsMut, Precision, Rotation, Stepped, rotation, unrotation};
 use super::{Arrived, Codec, EncodeError, NameOf, Quantized};
 use crate::engine::{EntityWorldMut, Transform};
-use crate::interpolate::{NoInterpolation, Samples};
+use crate::interpolate::{Jumps, NoInterpolation, Samples};
 
 /// One step of a translation: 1/256 of a unit. Where a unit is a meter that is 4 mm over 16,000 km, where it is a pixel it is
 /// well below what one sees.
@@ -127,10 +127,18 @@ impl<P: TransformPrecision> Codec for Smooth<P> {
             }
             return;
         };
-        if let Some(mut samples) = entity.get_mut::<Samples>() {
-            samples.push(moment, sample);
-        } else {
-            entity.insert(Samples::from(shown, moment, sample));
+        let jumped = Jumps::ends_here(entity);
+        match entity.get_mut::<Samples>() {
+            Some(mut samples) if jumped => samples.jump(moment, sample),
+            Some(mut samples) => samples.push(moment, sample),
+            None if jumped => {
+                let mut samples = Samples::from(shown, moment, shown);
+                samples.jump(moment, sample);
+                entity.insert(samples);
+            }
+            None => {
+                entity.insert(Samples::from(shown, moment, sample));
+            }
         }
     }
 
