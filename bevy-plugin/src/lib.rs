@@ -49,7 +49,9 @@
 //!
 //! A component is sent when Bevy's change detection says that it changed, at the end of the fixed tick (in `FixedLast`). What
 //! is lost on the way is superseded by the next tick, so values skip but never queue up. `Transform` travels in steps of 1/256
-//! unit, as differences; for other components that change often there is [`Quantized`]. Entities inside a component, in fields
+//! unit, as differences; other components that change often derive [`Quantized`], which says how precise each field has to be.
+//! [`replicate_with`](ReplicateAppExt::replicate_with) sends one every few ticks only, or once;
+//! [`replicate_resource`](ReplicateAppExt::replicate_resource) shares a resource. Entities inside a component, in fields
 //! marked `#[entities]`, and parents ([`ChildOf`](bevy_ecs::hierarchy::ChildOf)) mean the same entity everywhere. One that is
 //! not here yet has an empty entity kept for it; one that is not shared arrives as `Entity::PLACEHOLDER`.
 //!
@@ -118,13 +120,16 @@
 //!
 //! # Smooth movement
 //! Remote transforms are shown [interpolated](Interpolation), one jitter buffer back: as late as each peer's values need, and
-//! never beyond the newest. [`NoInterpolation`] on an entity turns it off. `Transform` on a remote entity is therefore where the
+//! never beyond the newest, unless [the game wants that](Interpolation::extrapolation); along curves, by velocities that are estimated
+//! or [shared](InterpolationAppExt::interpolate_with). A jump is shown as one where its owner
+//! [says so](TeleportCommandsExt::teleport), or where it is long. [`NoInterpolation`] on an entity turns all that off. `Transform` on a remote entity is therefore where the
 //! entity is *shown*; when the entity becomes ours, it jumps to where it was last said to be.
 //!
 //! # What it does not do
 //! - No prediction or rollback, no authority over others: each peer is believed about what it owns.
 //! - No compression of plain components beyond their encoding: keep what changes often small, or [`Quantized`].
-//! - Resources and states are not shared: put them on an entity.
+//! - Of all components, only `Transform` is interpolated.
+//! - Bevy's states are not shared: share a resource, and follow it.
 //!
 //! # Testing a game
 //! [`test_app`] puts several apps of one mesh into one process.

@@ -98,7 +98,7 @@ impl Said {
                 "angles and directions have no `step` and no `range`: say `degrees = 0.1`, the largest error",
             )),
             (None, step, range, degrees) => Err(wrong(
-                &step.or(degrees).or(range.map(|(min, _)| min)),
+                &step.or(degrees).or_else(|| range.map(|(min, _)| min)),
                 "`degrees` is for rotations, angles and directions, `step` and `range` for other numbers: a field has one or the other",
             )),
         }

@@ -128,11 +128,11 @@ pub trait Scalars {
 impl Scalars for f32 {
     const COUNT: u8 = 1;
 
-    fn each(&self, mut each: impl FnMut(usize, f32)) {
+    fn each(&self, mut each: impl FnMut(usize, Self)) {
         each(0, *self);
     }
 
-    fn made(mut number: impl FnMut(usize) -> f32) -> Self {
+    fn made(mut number: impl FnMut(usize) -> Self) -> Self {
         number(0)
     }
 }

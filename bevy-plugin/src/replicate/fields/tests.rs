@@ -82,7 +82,7 @@ impl Lot {
             1 => State::Sailing { knots: self.bits() as u8, course: self.number(3.0) },
             _ => State::Towing(self.bits() as u16, self.vector(100.0).truncate()),
         };
-        let rank = |bits: u64| if bits % 2 == 0 { Rank::Mate } else { Rank::Captain };
+        let rank = |bits: u64| if bits.is_multiple_of(2) { Rank::Mate } else { Rank::Captain };
         Ship {
             position: self.vector(500.0),
             depth: self.number(10_000.0),
@@ -93,9 +93,9 @@ impl Lot {
             hull: (self.bits() % 101) as u8,
             debt: -1_000_000_000_000 + (self.bits() % 1_001) as i64,
             model: self.bits() as u16,
-            shield: self.bits() % 2 == 0,
+            shield: self.bits().is_multiple_of(2),
             state,
-            target: (self.bits() % 2 == 0).then(|| self.vector(1_000.0).truncate()),
+            target: self.bits().is_multiple_of(2).then(|| self.vector(1_000.0).truncate()),
             cell: IVec3::new(self.bits() as i32, self.bits() as i32, self.bits() as i32),
             crew: [0; 2].map(|_| Sailor((self.bits() % 6 + 1) as u32, rank(self.bits()))),
         }
@@ -162,7 +162,9 @@ fn any_integers_mean_something_in_range() {
         // Too few of them, even: the door sees to that, but this is no place to rely on it.
         let count = if round % 10 == 0 { lot.bits() as usize % count } else { count };
         let hostile: Vec<i32> = (0..count)
-            .map(|_| if lot.bits() % 2 == 0 { lot.bits() as i32 } else { extremes[lot.bits() as usize % extremes.len()] })
+            .map(
+                |_| if lot.bits().is_multiple_of(2) { lot.bits() as i32 } else { extremes[lot.bits() as usize % extremes.len()] },
+            )
             .collect();
         let ship = Ship::restore(&hostile);
         let at = || format!("seed {seed:#x}, round {round}: {hostile:?} became {ship:?}");

@@ -124,8 +124,8 @@ fn square_steps(degrees: f32) -> i32 {
 }
 
 fn radians(degrees: f32) -> f64 {
-    // Not a number becomes the smallest.
-    f64::from(degrees.max(DEGREES_MIN).min(DEGREES_MAX)).to_radians()
+    let degrees = if degrees.is_nan() { DEGREES_MIN } else { degrees };
+    f64::from(degrees.clamp(DEGREES_MIN, DEGREES_MAX)).to_radians()
 }
 
 fn smallest_three(q: [f32; 4], scale: f64) -> [i32; 4] {
