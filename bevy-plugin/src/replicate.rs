@@ -76,7 +76,8 @@ pub trait ReplicateAppExt {
     ///
     /// A resource lives on an entity of the mesh, with a [`SharedResource<R>`](crate::SharedResource) on it: give that entity
     /// to another peer, and the resource is that one's. [`owns_resource`](crate::owns_resource) is a condition for systems that change it.
-    /// What others than the owner change is local, and lasts until the owner's next change.
+    /// What others than the owner change is local, and lasts until the owner's next change. Entities in it are translated where it derives
+    /// Bevy's `MapEntities` and says `#[component(map_entities)]`.
     ///
     /// ```
     /// # use bevy_app::{App, FixedUpdate};

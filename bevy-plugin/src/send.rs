@@ -252,7 +252,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::engine::{App, Component, FixedLast, IntoScheduleConfigs};
+    use crate::engine::{App, Component, FixedLast, IntoScheduleConfigs, Last, Transform};
     use crate::ownership::OwnershipCommandsExt;
     use crate::replicate::ReplicateAppExt;
     use crate::test_app::TestMesh;
@@ -293,6 +293,45 @@ mod tests {
         assert!(matches!(&said(&mut mesh, 0)[..], [change] if matches!(change[..], [Change::Set { .. }])));
         assert!(said(&mut mesh, 1).is_empty(), "what comes from the mesh does not go back to it");
     }
+
+    #[test]
+    fn an_untouched_world_says_nothing_and_takes_no_memory() {
+        let mut mesh = TestMesh::new(2, |app| {
+            game(app);
+            app.replicate::<Transform>().replicate_resource::<Score>().insert_resource(Score(1)).init_resource::<Touched>();
+            app.add_systems(Last, |changed: Query<'_, '_, (), Changed<Transform>>, mut touched: ResMut<'_, Touched>| {
+                touched.0 += changed.iter().count();
+            });
+        });
+        let all: Vec<_> = (0..500)
+            .map(|n| mesh.app(0).world_mut().spawn((Replicated, Health(n), Transform::from_xyz(n as f32, 0.0, 0.0))).id())
+            .collect();
+        mesh.until_seen(0, all[499], 1);
+        mesh.until("all rests, the resource as well", |mesh| mesh.app(1).world().resource::<MeshEntities>().len() == 501);
+        mesh.run_for(std::time::Duration::from_millis(500));
+        for peer in 0..2 {
+            said(&mut mesh, peer);
+            mesh.app(peer).world_mut().resource_mut::<Touched>().0 = 0;
+        }
+        mesh.run_for(std::time::Duration::from_millis(300));
+        for peer in 0..2 {
+            assert_eq!(said(&mut mesh, peer), [] as [Vec<Change>; 0]);
+            assert_eq!(mesh.app(peer).world().resource::<Touched>().0, 0, "nothing is written that does not change");
+            assert_eq!(mesh.app(peer).world().resource::<Outbox>().changes.capacity(), 0);
+        }
+        // And of what is touched, only that.
+        if let Some(mut transform) = mesh.app(0).world_mut().get_mut::<Transform>(all[7]) {
+            transform.translation.y = 1.0;
+        }
+        mesh.until("it moved", |mesh| mesh.app(1).world().resource::<Touched>().0 > 0);
+        assert!(matches!(&said(&mut mesh, 0)[..], [change] if matches!(change[..], [Change::Set { .. }])));
+    }
+
+    #[derive(Deserialize, Resource, Serialize)]
+    struct Score(u32);
+
+    #[derive(Default, Resource)]
+    struct Touched(usize);
 
     #[test]
     fn what_came_from_the_mesh_is_not_said_again_by_its_new_owner() {

@@ -1,7 +1,8 @@
 //! The code of an `impl Quantized`: fields one after the other; of an enum the variant first, then the fields of all variants.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Result, Type};
 
 use crate::field::Precision;
@@ -38,12 +39,15 @@ struct Part {
     make: TokenStream,
     text: String,
     of: Type,
+    /// Where complaints about it belong.
+    place: Span,
 }
 
 fn parts(fields: &Fields, prefix: &str) -> Result<Vec<Part>> {
     let part = |(index, field): (usize, &syn::Field)| {
         let precision = Precision::of(&field.attrs)?;
-        let (kind, make) = precision.code();
+        let place = Span::call_site().located_at(field.ty.span());
+        let (kind, make) = precision.code(place);
         let member = field.ident.clone().map_or_else(|| Index::from(index).into(), syn::Member::from);
         let name = field.ident.as_ref().map_or_else(|| index.to_string(), ToString::to_string);
         Ok(Part {
@@ -54,6 +58,7 @@ fn parts(fields: &Fields, prefix: &str) -> Result<Vec<Part>> {
             make,
             text: format!("{name}:{}", precision.text()),
             of: field.ty.clone(),
+            place,
         })
     };
     fields.iter().enumerate().map(part).collect()
@@ -63,22 +68,22 @@ impl Part {
     /// The constant that holds its precision.
     fn constant(&self) -> TokenStream {
         let Self { precision, kind, make, .. } = self;
-        quote!(const #precision: #kind = #make;)
+        quote_spanned!(self.place=> const #precision: #kind = #make;)
     }
 
     fn groups(&self) -> TokenStream {
         let Self { kind, of, .. } = self;
-        quote!(<#kind as Precision<#of>>::GROUPS)
+        quote_spanned!(self.place=> <#kind as Precision<#of>>::GROUPS)
     }
 
     fn write(&self) -> TokenStream {
         let Self { precision, binding, kind, of, .. } = self;
-        quote!(<#kind as Precision<#of>>::quantize(&#precision, #binding, parts.next(<#kind as Precision<#of>>::GROUPS));)
+        quote_spanned!(self.place=> <#kind as Precision<#of>>::quantize(&#precision, #binding, parts.next(<#kind as Precision<#of>>::GROUPS));)
     }
 
     fn read(&self) -> TokenStream {
         let Self { precision, binding, kind, of, .. } = self;
-        quote!(let #binding = <#kind as Precision<#of>>::restore(&#precision, parts.next(<#kind as Precision<#of>>::GROUPS));)
+        quote_spanned!(self.place=> let #binding = <#kind as Precision<#of>>::restore(&#precision, parts.next(<#kind as Precision<#of>>::GROUPS));)
     }
 
     /// `name: binding`, in a pattern and in an expression.
@@ -89,7 +94,7 @@ impl Part {
 
     fn describe(&self) -> TokenStream {
         let Self { text, kind, of, .. } = self;
-        quote! {
+        quote_spanned! {self.place=>
             text.push_str(#text);
             <#kind as Precision<#of>>::describe(text);
             text.push(';');
@@ -213,4 +218,46 @@ fn of_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<TokenStream> {
             }
         };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the derive says of a type.
+    fn said(text: &str) -> String {
+        let input = syn::parse_str(text).unwrap();
+        expand(&input).map_or_else(|error| error.to_string(), |code| code.to_string())
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_do() {
+        for (text, advice) in [
+            ("struct A { #[quantized(stepp = 1.0)] a: f32 }", "a field has `step = 0.01`"),
+            ("struct A { #[quantized(step = 1.0, step = 2.0)] a: f32 }", "said twice"),
+            ("struct A { #[quantized(angle, choice)] a: f32 }", "one of `angle`, `direction` and `choice`"),
+            ("struct A { #[quantized(angle, step = 1.0)] a: f32 }", "say `degrees = 0.1`"),
+            ("struct A { #[quantized(direction, range = 0.0..=1.0)] a: Vec3 }", "say `degrees = 0.1`"),
+            ("struct A { #[quantized(degrees = 1.0, step = 1.0)] a: Quat }", "one or the other"),
+            ("struct A { #[quantized(degrees = 1.0, range = 0..=1)] a: Quat }", "one or the other"),
+            ("struct A { #[quantized(choice, range = 0..=1)] a: u8 }", "leave the other keys away"),
+            ("struct A { #[quantized(range = 0..9)] a: u8 }", "`range = -10.0..=10.0`"),
+            ("struct A { #[quantized(range = ..=9)] a: u8 }", "both ends"),
+            ("struct A { #[quantized(range = 9)] a: u8 }", "both ends"),
+            ("#[quantized(step = 1.0)] struct A { a: f32 }", "stands at a field"),
+            ("struct A<T>(T);", "by hand"),
+            ("struct A;", "register it with `replicate`"),
+            ("union A { a: u8 }", "use an enum"),
+            ("enum A {}", "1 to 256 variants"),
+        ] {
+            let said = said(text);
+            assert!(said.contains(advice), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_peers_have_to_agree_on_is_in_the_code() {
+        let code = said("struct Ship { #[quantized(step = 0.5, range = -1.0..=1.0)] x: f32, #[quantized(choice)] y: u8 }");
+        assert!(code.contains("x:Stepped::within(0.5,-1.0,1.0)") && code.contains("y:Choice"), "{code}");
+    }
 }

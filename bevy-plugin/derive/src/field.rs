@@ -1,7 +1,7 @@
 //! One field's `#[quantized(..)]`: which precision it asks for, or what is wrong with it and what to do.
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote_spanned};
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprRange, RangeLimits, Result};
@@ -36,27 +36,33 @@ impl Precision {
         said.decide()
     }
 
-    /// The type of the precision, and the constant expression that makes it.
-    pub(crate) fn code(&self) -> (TokenStream, TokenStream) {
-        let krate = quote!(::bevy_peerflock::precision);
+    /// The type of the precision, and the constant expression that makes it; `place` is where complaints about them belong.
+    pub(crate) fn code(&self, place: Span) -> (TokenStream, TokenStream) {
+        let krate = quote_spanned!(place=> ::bevy_peerflock::precision);
         let (name, call) = match self {
-            Self::Natural => (quote!(Natural), quote!(Natural)),
-            Self::Stepped { step, range: None } => (quote!(Stepped), quote!(Stepped::new(#step))),
-            Self::Stepped { step, range: Some((min, max)) } => (quote!(Stepped), quote!(Stepped::within(#step, #min, #max))),
-            Self::Within { min, max } => (quote!(Within), quote!(Within::new(#min, #max))),
-            Self::Rotation { degrees } => (quote!(Rotation), quote!(Rotation::new(#degrees))),
-            Self::Angle { degrees: None } => (quote!(Angle), quote!(Angle::DEFAULT)),
-            Self::Angle { degrees: Some(degrees) } => (quote!(Angle), quote!(Angle::new(#degrees))),
-            Self::Direction { degrees: None } => (quote!(Direction), quote!(Direction::DEFAULT)),
-            Self::Direction { degrees: Some(degrees) } => (quote!(Direction), quote!(Direction::new(#degrees))),
-            Self::Choice => (quote!(Choice), quote!(Choice)),
+            Self::Natural => (quote_spanned!(place=> Natural), quote_spanned!(place=> Natural)),
+            Self::Stepped { step, range: None } => (quote_spanned!(place=> Stepped), quote_spanned!(place=> Stepped::new(#step))),
+            Self::Stepped { step, range: Some((min, max)) } => {
+                (quote_spanned!(place=> Stepped), quote_spanned!(place=> Stepped::within(#step, #min, #max)))
+            }
+            Self::Within { min, max } => (quote_spanned!(place=> Within), quote_spanned!(place=> Within::new(#min, #max))),
+            Self::Rotation { degrees } => (quote_spanned!(place=> Rotation), quote_spanned!(place=> Rotation::new(#degrees))),
+            Self::Angle { degrees: None } => (quote_spanned!(place=> Angle), quote_spanned!(place=> Angle::DEFAULT)),
+            Self::Angle { degrees: Some(degrees) } => {
+                (quote_spanned!(place=> Angle), quote_spanned!(place=> Angle::new(#degrees)))
+            }
+            Self::Direction { degrees: None } => (quote_spanned!(place=> Direction), quote_spanned!(place=> Direction::DEFAULT)),
+            Self::Direction { degrees: Some(degrees) } => {
+                (quote_spanned!(place=> Direction), quote_spanned!(place=> Direction::new(#degrees)))
+            }
+            Self::Choice => (quote_spanned!(place=> Choice), quote_spanned!(place=> Choice)),
         };
-        (quote!(#krate::#name), quote!(#krate::#call))
+        (quote_spanned!(place=> #krate::#name), quote_spanned!(place=> #krate::#call))
     }
 
     /// The precision in words that are the same in all builds of one source.
     pub(crate) fn text(&self) -> String {
-        self.code().1.to_string().replace(":: bevy_peerflock :: precision :: ", "").replace(' ', "")
+        self.code(Span::call_site()).1.to_string().replace(":: bevy_peerflock :: precision :: ", "").replace(' ', "")
     }
 }
 

@@ -116,6 +116,10 @@ impl<T: Scalars> Precision<T> for Stepped {
 }
 
 /// A few numbers of single precision that change together.
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` has no `step`",
+    note = "`step` is for f32 and glam's vectors of it; integers take `range = 0..=100` alone, `Quat` takes `degrees = 0.1`"
+)]
 pub trait Scalars {
     /// How many.
     const COUNT: u8;
@@ -190,6 +194,10 @@ impl<T: Whole> Precision<T> for Within {
 }
 
 /// A whole number.
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` is no whole number",
+    note = "`range` alone and `choice` are for integers; for f32 and glam's vectors say a step, too: `step = 0.01, range = -10.0..=10.0`"
+)]
 pub trait Whole {
     /// As one of 64 bits, or the nearest that these have.
     fn to_whole(&self) -> i64;
