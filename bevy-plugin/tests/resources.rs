@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bevy_app::FixedLast;
 use bevy_ecs::entity::MapEntities;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
@@ -86,12 +87,26 @@ fn who_comes_takes_over_what_is_there() {
 }
 
 #[test]
+fn who_is_new_looks_around_first() {
+    let mut mesh = TestMesh::new(1, game);
+    set(&mut mesh, 0, 1);
+    mesh.run_for(Duration::from_secs(1));
+    assert!(!owns(&mut mesh, 0) && carriers(&mut mesh, 0) == 0, "others may have it, and not be here yet");
+    mesh.until("it is nobody else's", |mesh| owns(mesh, 0));
+    assert_eq!(round(&mut mesh, 0), Some(1));
+}
+
+#[test]
 fn two_at_once_end_with_one_of_them() {
     let mut mesh = TestMesh::new(2, game);
     // Long enough in the mesh to insert at once.
     mesh.run_for(Duration::from_millis(2_200));
-    set(&mut mesh, 0, 10);
-    set(&mut mesh, 1, 11);
+    for peer in 0..2 {
+        set(&mut mesh, peer, 10 + peer as u32);
+        // A tick of each, in which neither has heard of the other's.
+        mesh.app(peer).world_mut().run_schedule(FixedLast);
+        assert!(owns(&mut mesh, peer));
+    }
     mesh.until("one owns it", |mesh| owns(mesh, 0) != owns(mesh, 1) && round(mesh, 0) == round(mesh, 1));
     mesh.run_for(Duration::from_millis(300));
     assert!(owns(&mut mesh, 0) != owns(&mut mesh, 1));
