@@ -1,10 +1,10 @@
 //! Smooth movement: what others move is shown a moment later, between two known places, instead of where it was last heard of.
 //!
-//! Values arrive at uneven intervals, and some do not arrive. So a remote `Transform` is shown as it was one *jitter buffer*
-//! ago, on its owner's own clock: late enough that the next value is there in time, no later. How late that must be is learned
-//! from how late values come, peer by peer; an entity whose values come more seldom than its owner's ticks is shown so much later. Between
-//! values the way is curved, as the values around them say, or the velocity that the game shares. Nothing is shown beyond the newest value, unless
-//! the game wants it so, and then not for long.
+//! Values arrive at uneven intervals, and some do not arrive. So a remote `Transform` is shown as it was one *jitter buffer* ago,
+//! on its owner's own clock: late enough that the next value is there in time, no later. How late that must be is learned from
+//! how late values come, peer by peer; an entity whose values come more seldom than its owner's ticks is shown so much later.
+//! Between values the way is curved, as the values around them say, or the velocity that the game shares. Nothing is shown beyond
+//! the newest value, unless the game wants it so, and then not for long.
 
 mod curve;
 mod playback;
@@ -17,7 +17,9 @@ use glam::Vec3;
 use peerflock::MeshTime;
 
 use self::samples::Showing;
-use crate::engine::{App, Component, DetectChangesMut, IntoScheduleConfigs, PreUpdate, Query, Res, ResMut, Resource, Transform};
+use crate::engine::{
+    App, Component, DetectChanges, DetectChangesMut, IntoScheduleConfigs, PreUpdate, Query, Ref, Res, ResMut, Resource, Transform,
+};
 use crate::ownership::Owner;
 use crate::plugin::{MeshHandle, PeerflockSystems};
 
@@ -35,8 +37,8 @@ pub struct Interpolation {
     pub snap_distance: f32,
     /// How long an entity goes on as it moved when its next value is not there in time. Default zero: it waits.
     ///
-    /// What stops looks the same as what is late, so that with this everything that stops goes a little too far first, and comes back within a
-    /// quarter of a second. For what hardly ever stops: cars, planes, shots.
+    /// What stops looks the same as what is late, so that with this everything that stops goes a little too far first, and comes
+    /// back within a quarter of a second. For what hardly ever stops: cars, planes, shots.
     pub extrapolation: Duration,
 }
 
@@ -70,10 +72,11 @@ pub struct NoInterpolation;
 
 /// Tells the plugin what it cannot see of how things move.
 pub trait InterpolationAppExt {
-    /// Remote `Transform`s of entities with a `V` are shown moving as it says: `velocity` gives units per second. `V` is shared, too, or everybody has it anyway.
+    /// Remote `Transform`s of entities with a `V` are shown moving as it says: `velocity` gives units per second. `V` is shared,
+    /// too, or everybody has it anyway.
     ///
-    /// Without it velocities are estimated from where the entity was, which is good for all that does not bounce. Of several for one
-    /// entity, one counts.
+    /// Without it velocities are estimated from where the entity was, which is good for all that does not bounce. Of several for
+    /// one entity, one counts.
     ///
     /// ```
     /// # use bevy_app::App;
@@ -94,9 +97,9 @@ pub trait InterpolationAppExt {
 
 impl InterpolationAppExt for App {
     fn interpolate_with<V: Component>(&mut self, velocity: fn(&V) -> Vec3) -> &mut Self {
-        let know = move |mut remote: Query<'_, '_, (&V, &mut Samples)>| {
+        let know = move |mut remote: Query<'_, '_, (Ref<'_, V>, &mut Samples)>| {
             for (of, mut samples) in &mut remote {
-                samples.know_velocity(|| velocity(of));
+                samples.know_velocity(of.is_changed(), || velocity(&of));
             }
         };
         self.add_systems(PreUpdate, know.before(interpolate).in_set(PeerflockSystems::Interpolate))

@@ -56,9 +56,10 @@
 //! not here yet has an empty entity kept for it; one that is not shared arrives as `Entity::PLACEHOLDER`.
 //!
 //! # 3. `Replicated`
-//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared components.
-//! Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it vanishes
-//! everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay takes it over.
+//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared
+//! components. Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it
+//! vanishes everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay
+//! takes it over.
 //!
 //! # 4. The owner
 //! Every shared entity has an [`Owner`], and only the owner's changes count. Our own ones carry [`Mine`]:
@@ -88,8 +89,8 @@
 //! changed component is overwritten, a despawned entity comes back.
 //!
 //! # 5. Messages
-//! What happens once is a message: [`add_mesh_message::<M>()`](MeshMessageAppExt::add_mesh_message), then write [`ToMesh`] and read
-//! [`FromMesh`] like any other Bevy message. They arrive reliably, once, in their sender's order.
+//! What happens once is a message: [`add_mesh_message::<M>()`](MeshMessageAppExt::add_mesh_message), then write [`ToMesh`] and
+//! read [`FromMesh`] like any other Bevy message. They arrive reliably, once, in their sender's order.
 //!
 //! ```
 //! # use bevy_ecs::prelude::*;
@@ -120,10 +121,11 @@
 //!
 //! # Smooth movement
 //! Remote transforms are shown [interpolated](Interpolation), one jitter buffer back: as late as each peer's values need, and
-//! never beyond the newest, unless [the game wants that](Interpolation::extrapolation); along curves, by velocities that are estimated
-//! or [shared](InterpolationAppExt::interpolate_with). A jump is shown as one where its owner
-//! [says so](TeleportCommandsExt::teleport), or where it is long. [`NoInterpolation`] on an entity turns all that off. `Transform` on a remote entity is therefore where the
-//! entity is *shown*; when the entity becomes ours, it jumps to where it was last said to be.
+//! never beyond the newest, unless [the game wants that](Interpolation::extrapolation); along curves, by velocities that are
+//! estimated or [shared](InterpolationAppExt::interpolate_with). A jump is shown as one where its owner [says
+//! so](TeleportCommandsExt::teleport), or where it is long. [`NoInterpolation`] on an entity turns all that off. `Transform` on a
+//! remote entity is therefore where the entity is *shown*; when the entity becomes ours, it jumps to where it was last said to
+//! be.
 //!
 //! # What it does not do
 //! - No prediction or rollback, no authority over others: each peer is believed about what it owns.

@@ -58,8 +58,8 @@ pub trait ReplicateAppExt {
         T: Component + Serialize + DeserializeOwned,
         T::Mutability: Overwrite<T>;
 
-    /// Shares `T` as integers that travel as differences: for what changes often, and a little at a time. See [`Quantized`], which
-    /// is derived.
+    /// Shares `T` as integers that travel as differences: for what changes often, and a little at a time. See [`Quantized`],
+    /// which is derived.
     ///
     /// # Panics
     /// When called after the mesh was started.
@@ -70,14 +70,15 @@ pub trait ReplicateAppExt {
 
     /// Shares a resource: there is one of it in the mesh, owned by one peer at a time, and everyone reads it.
     ///
-    /// Whoever inserts it first owns it: its changes are sent as a component's are, and arrive as an inserted resource everywhere. Where all peers
-    /// insert it at their start, who comes to a mesh that has one takes over what it has; so the one that counts is that of the mesh's first peer.
-    /// When its owner leaves, one of those who stay goes on with it. When the owner removes it, it is removed everywhere.
+    /// Whoever inserts it first owns it: its changes are sent as a component's are, and arrive as an inserted resource
+    /// everywhere. Where all peers insert it at their start, who comes to a mesh that has one takes over what it has; so the one
+    /// that counts is that of the mesh's first peer. When its owner leaves, one of those who stay goes on with it. When the owner
+    /// removes it, it is removed everywhere.
     ///
-    /// A resource lives on an entity of the mesh, with a [`SharedResource<R>`](crate::SharedResource) on it: give that entity
-    /// to another peer, and the resource is that one's. [`owns_resource`](crate::owns_resource) is a condition for systems that change it.
-    /// What others than the owner change is local, and lasts until the owner's next change. Entities in it are translated where it derives
-    /// Bevy's `MapEntities` and says `#[component(map_entities)]`.
+    /// A resource lives on an entity of the mesh, with a [`SharedResource<R>`](crate::SharedResource) on it: give that entity to
+    /// another peer, and the resource is that one's. [`owns_resource`](crate::owns_resource) is a condition for systems that
+    /// change it. What others than the owner change is local, and lasts until the owner's next change. Entities in it are
+    /// translated where it derives Bevy's `MapEntities` and says `#[component(map_entities)]`.
     ///
     /// ```
     /// # use bevy_app::{App, FixedUpdate};

@@ -1,8 +1,8 @@
 //! Resources that the mesh shares: each lives on an entity of one owner, and is everybody's to read.
 //!
-//! The entity is an ordinary one, adopted when its owner leaves. Who has the resource and sees no such entity spawns one; of several the
-//! one with the lowest [`EntityId`] counts, and the others' owners despawn theirs. Who comes to a mesh waits a moment before it
-//! spawns one, so that what is there already is known by then.
+//! The entity is an ordinary one, adopted when its owner leaves. Who has the resource and sees no such entity spawns one; of
+//! several the one with the lowest [`EntityId`] counts, and the others' owners despawn theirs. Who comes to a mesh waits a moment
+//! before it spawns one, so that what is there already is known by then.
 
 use std::any::type_name;
 use std::fmt;
@@ -27,7 +27,8 @@ use crate::send::Steps;
 /// How long one has to be in a mesh before one spawns what nobody there seems to have.
 const LOOKING_AROUND: Duration = Duration::from_secs(2);
 
-/// On the entity on which a [shared resource](crate::ReplicateAppExt::replicate_resource) lives: one of the mesh's, adoptable. Put there by the plugin.
+/// On the entity on which a [shared resource](crate::ReplicateAppExt::replicate_resource) lives: one of the mesh's, adoptable.
+/// Put there by the plugin.
 ///
 /// Who owns this entity owns the resource:
 ///

@@ -1,7 +1,7 @@
 //! `derive(Quantized)`: what a component's fields mean, and how precisely each crosses the mesh.
 //!
-//! Part of [`bevy_peerflock`](https://github.com/peerflock/peerflock), which documents the attributes and exports the macro; use it
-//! from there.
+//! Part of [`bevy_peerflock`](https://github.com/peerflock/peerflock), which documents the attributes and exports the macro; use
+//! it from there.
 
 mod expand;
 mod field;

@@ -31,8 +31,9 @@ impl Leg {
         is + (is - was) * part * alike(was, is)
     }
 
-    /// A velocity at one of this leg's ends, no wilder than the leg itself: along it, it is neither backwards nor more than three times as
-    /// fast, which would overshoot; across it, it is no more than as fast. What bends away from `neighbor` too sharply is straight.
+    /// A velocity at one of this leg's ends, no wilder than the leg itself: along it, it is neither backwards nor more than three
+    /// times as fast, which would overshoot; across it, it is no more than as fast. What bends away from `neighbor` too sharply
+    /// is straight.
     pub(super) fn tamed(&self, velocity: Vec3, neighbor: &Self) -> Vec3 {
         let straight = self.velocity();
         let speed = straight.length();

@@ -12,7 +12,8 @@ use crate::engine::{Component, Transform};
 const SAMPLES_MAX: usize = 32;
 /// Values come when something changes. Further apart than this, the entity stood still first, and moved then.
 const STRETCH_SECONDS_MAX: f64 = 0.1;
-/// Unless it went on about as fast as before: then its values come seldom, and it is shown so much later. Not if further apart than this.
+/// Unless it went on about as fast as before: then its values come seldom, and it is shown so much later. Not if further apart
+/// than this.
 const GAP_SECONDS_MAX: f64 = 0.3;
 /// Values closer together than this are of one moment: no game ticks so fast, and nothing can be divided by it.
 const APART_SECONDS_MIN: f64 = 1e-4;
@@ -33,7 +34,8 @@ pub(crate) struct Samples {
     ends: Option<[Vec3; 2]>,
     /// How it moved when it last did: units per second, from value to value.
     speed: f32,
-    /// How much later than others of its owner it is shown, as its values come seldom; and how much later it would have had to be.
+    /// How much later than others of its owner it is shown, as its values come seldom; and how much later it would have had to
+    /// be.
     extra: f64,
     extra_wanted: f64,
     /// The last moment shown, where that was, and whether it was beyond the newest place.
@@ -128,9 +130,10 @@ impl Samples {
         }
     }
 
-    /// How fast it was at its newest place, if that waits to know. What is no number is nothing known.
-    pub(crate) fn know_velocity(&mut self, velocity: impl FnOnce() -> Vec3) {
-        if std::mem::take(&mut self.fresh)
+    /// How fast it was at its newest place, if that waits to know, or if it is `news`: it came to a stop there, say. What is no
+    /// number is nothing known.
+    pub(crate) fn know_velocity(&mut self, news: bool, velocity: impl FnOnce() -> Vec3) {
+        if (std::mem::take(&mut self.fresh) || news)
             && let Some(newest) = self.samples.back_mut()
         {
             newest.velocity = Some(velocity()).filter(|velocity| velocity.is_finite()).map(Velocity::Said);

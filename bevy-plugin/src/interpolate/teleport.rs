@@ -50,8 +50,8 @@ impl Codec for Jumps {
         let Value::Fields(fields) = arrived.value else { return };
         // Any integer is a count: only that it is another matters.
         let count = fields.first().map_or(0, |count| count.to_le_bytes()[0]);
-        // In the same tick as the place that it belongs to, and before it, in the order of their names; or before, where places go out
-        // every few ticks.
+        // In the same tick as the place that it belongs to, and before it, in the order of their names; or before, where places
+        // go out every few ticks.
         if entity.get::<Self>().is_none_or(|jumps| jumps.count != count) {
             entity.insert(Self { count, heard: true });
         }

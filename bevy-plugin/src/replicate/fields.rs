@@ -8,8 +8,8 @@ use super::precision::checked;
 use super::{Arrived, Codec, EncodeError, NameOf, Overwrite};
 use crate::engine::{Component, EntityWorldMut};
 
-/// What travels as integers, as differences from what all peers have: numbers that need not be exact, and what changes often, a little
-/// at a time.
+/// What travels as integers, as differences from what all peers have: numbers that need not be exact, and what changes often, a
+/// little at a time.
 ///
 /// Derive it, and say at each field how precise it has to be:
 ///
@@ -77,17 +77,18 @@ use crate::engine::{Component, EntityWorldMut};
 /// | | integers up to 32 bits, `IVec3` and the like, `bool` | exactly |
 /// | | enums, structs, `Option`s, arrays of all these | as they are derived |
 ///
-/// What is out of its range is sent as the nearest end, what is no number as 0 or the end nearest to it, what is no rotation as none; the
-/// game's own value stays as it is. What arrives is always within its range, whoever sent it. An enum in a state that there is not is its first.
+/// What is out of its range is sent as the nearest end, what is no number as 0 or the end nearest to it, what is no rotation as
+/// none; the game's own value stays as it is. What arrives is always within its range, whoever sent it. An enum in a state that
+/// there is not is its first.
 ///
-/// All integers of a component together are [`FIELDS_MAX`](peerflock::FIELDS_MAX) at most; an enum has places for the fields of all its variants.
-/// Precisions belong to what members compare before they play together, names of fields and variants as well.
+/// All integers of a component together are [`FIELDS_MAX`](peerflock::FIELDS_MAX) at most; an enum has places for the fields of
+/// all its variants. Precisions belong to what members compare before they play together, names of fields and variants as well.
 ///
 /// Register a component that is `Quantized` with [`replicate_quantized`](crate::ReplicateAppExt::replicate_quantized).
 ///
 /// # By hand
-/// Where the derive does not do. Quantizing must not creep: `quantize(restore(fields))` gives `fields` again, if `quantize` made them. [`precision`](crate::precision)
-/// and [`peerflock::quantize`] help.
+/// Where the derive does not do. Quantizing must not creep: `quantize(restore(fields))` gives `fields` again, if `quantize` made
+/// them. [`precision`](crate::precision) and [`peerflock::quantize`] help.
 ///
 /// # What does not compile
 /// ```compile_fail
@@ -134,7 +135,8 @@ use crate::engine::{Component, EntityWorldMut};
             shared whole, with `replicate`"
 )]
 pub trait Quantized: Sized {
-    /// Its integers, group by group, at most [`FIELDS_MAX`](peerflock::FIELDS_MAX) in all: what kind of numbers they are tells the coder what to expect of them.
+    /// Its integers, group by group, at most [`FIELDS_MAX`](peerflock::FIELDS_MAX) in all: what kind of numbers they are tells
+    /// the coder what to expect of them.
     const GROUPS: &'static [Group];
 
     /// Writes the integers; `fields` has a place for each. Whatever the numbers are, NaN included, this must
@@ -144,7 +146,8 @@ pub trait Quantized: Sized {
     /// What the integers mean. They come from other peers: any integers mean something.
     fn restore(fields: &[i32]) -> Self;
 
-    /// Adds what peers have to agree on, besides the groups: steps and ranges, say. Who says otherwise is no member of the same mesh.
+    /// Adds what peers have to agree on, besides the groups: steps and ranges, say. Who says otherwise is no member of the same
+    /// mesh.
     fn describe(_text: &mut String) {}
 }
 

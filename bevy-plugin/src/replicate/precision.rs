@@ -64,8 +64,8 @@ impl<T: Quantized> Precision<T> for Natural {
 
 /// Numbers in steps, off by half a step at most: `step = 0.01`, and perhaps `range = -50.0..=50.0`.
 ///
-/// What is out of the range is sent as its nearest end, and whatever comes from others is within it. What is no number is sent as 0, or as
-/// the end nearest to it.
+/// What is out of the range is sent as its nearest end, and whatever comes from others is within it. What is no number is sent as
+/// 0, or as the end nearest to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepped {
     step: f32,
@@ -170,7 +170,8 @@ impl Within {
     /// From `min` to `max`.
     ///
     /// # Panics
-    /// If `min` is not below `max`, or they are further apart than 32 bits count. In a constant, as derived, the compiler says so.
+    /// If `min` is not below `max`, or they are further apart than 32 bits count. In a constant, as derived, the compiler says
+    /// so.
     pub const fn new(min: i64, max: i64) -> Self {
         assert!(min < max, "`range` goes from the smaller to the larger: `range = 0..=100`");
         assert!(max as i128 - min as i128 <= u32::MAX as i128, "a range of integers has at most 2^32 of them");
@@ -239,7 +240,8 @@ impl<T: Whole> Precision<T> for Choice {
     }
 }
 
-/// A rotation that is off by so many degrees at most, as its smallest three: `degrees = 0.1`. What is no rotation is sent as none.
+/// A rotation that is off by so many degrees at most, as its smallest three: `degrees = 0.1`. What is no rotation is sent as
+/// none.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation(f32);
 
@@ -296,8 +298,8 @@ impl Precision<f32> for Angle {
     }
 }
 
-/// Where to, not how far: `direction`, or `direction, degrees = 0.5`. It arrives one unit long; what has no direction arrives as that of
-/// the x axis in the plane, of the z axis in space.
+/// Where to, not how far: `direction`, or `direction, degrees = 0.5`. It arrives one unit long; what has no direction arrives as
+/// that of the x axis in the plane, of the z axis in space.
 #[derive(Clone, Copy, Debug)]
 pub struct Direction(f32);
 

@@ -80,8 +80,8 @@ impl Replication {
         Self { sending: Sending::Every(if ticks == 0 { 1 } else { ticks }), ..self }
     }
 
-    /// With the entity's spawn, or when it gets the component later, and no more: what is changed after that stays here, until the entity
-    /// passes to another owner, who gets it as it is then.
+    /// With the entity's spawn, or when it gets the component later, and no more: what is changed after that stays here, until
+    /// the entity passes to another owner, who gets it as it is then.
     pub const fn once(self) -> Self {
         Self { sending: Sending::Once, ..self }
     }
@@ -149,7 +149,8 @@ impl Gate {
     pub(crate) fn note_sent(&mut self, sending: Sending, entity: Entity) {
         let Sending::Every(ticks) = sending else { return };
         let ticks = u64::from(ticks);
-        // The first pause is longer by a part that differs from entity to entity: what was spawned together takes turns from then on.
+        // The first pause is longer by a part that differs from entity to entity: what was spawned together takes turns from then
+        // on.
         let pause = if self.shut.contains_key(&entity) { ticks } else { ticks + u64::from(entity.index_u32()) % ticks };
         self.shut.insert(entity, Shut { until: self.tick + pause, waiting: false });
     }

@@ -66,8 +66,8 @@ fn memory_is_bounded() {
     assert_eq!(samples.samples.len(), SAMPLES_MAX);
 }
 
-/// Where something is at a time, whose values come at `times`, as it is shown a little later: the largest distance to where it was, of the
-/// curved way and of the straight one, once it has been seen for a while.
+/// Where something is at a time, whose values come at `times`, as it is shown a little later: the largest distance to where it
+/// was, of the curved way and of the straight one, once it has been seen for a while.
 fn off(path: impl Fn(f64) -> Vec3, times: &[f64]) -> (f32, f32) {
     let place = |at: f64| Transform::from_translation(path(at));
     let mut samples = Samples::from(place(times[0]), moment(times[0]), place(times[0]));
@@ -160,10 +160,10 @@ fn a_known_velocity_is_taken_at_its_word() {
     let velocity = |at: f64| Vec3::new(5.0, (8.0 - 10.0 * at) as f32, 0.0);
     let place = |at: f64| Transform::from_translation(path(at));
     let mut samples = Samples::from(place(0.0), moment(0.0), place(0.0));
-    samples.know_velocity(|| velocity(0.0));
+    samples.know_velocity(false, || velocity(0.0));
     samples.push(moment(0.09), place(0.09));
-    samples.know_velocity(|| velocity(0.09));
-    samples.know_velocity(|| Vec3::NAN);
+    samples.know_velocity(false, || velocity(0.09));
+    samples.know_velocity(false, || Vec3::NAN);
     for step in 0..10 {
         let now = 0.09 * f64::from(step) / 10.0;
         let off = samples.shown_at(now, SHOWING).translation.distance(path(now));
@@ -233,6 +233,21 @@ fn it_goes_on_for_as_long_as_it_may_and_comes_back() {
 }
 
 #[test]
+fn who_is_known_to_have_stopped_goes_no_further() {
+    let showing = Showing { beyond: 0.1, extra_max: 0.0, ..SHOWING };
+    let mut samples = Samples::from(at(0.0), moment(1.0), at(0.0));
+    for n in 1..=10 {
+        samples.push(moment(1.0 + 0.05 * f64::from(n)), at(n as f32));
+        samples.know_velocity(false, || Vec3::X * 20.0);
+        samples.shown_at(1.0 + 0.05 * f64::from(n), showing);
+    }
+    // A tick later it has a velocity of nothing, and is where it was.
+    samples.know_velocity(false, || panic!("nobody asked"));
+    samples.know_velocity(true, || Vec3::ZERO);
+    assert_eq!(samples.shown_at(1.55, showing).translation.x, 10.0);
+}
+
+#[test]
 fn what_was_late_is_put_right_without_a_leap() {
     for beyond in [0.0, 0.1] {
         // Nothing comes for nine ticks in the middle.
@@ -261,7 +276,7 @@ fn whatever_comes_it_is_shown_somewhere() {
         let gap = number(0.2) * number(1.0).powi(9);
         samples.push(Moment { at: now + gap, period: TICK }, place);
         if round % 3 == 0 {
-            samples.know_velocity(|| Vec3::splat(number(most) as f32));
+            samples.know_velocity(false, || Vec3::splat(number(most) as f32));
         }
         now += number(0.1).abs() * number(1.0).abs().powi(3);
         let showing = Showing { snap_distance: if round % 2 == 0 { 500.0 } else { 1e20 }, beyond: 0.1, extra_max: 0.2 };

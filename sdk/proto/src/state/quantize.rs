@@ -59,7 +59,8 @@ pub fn angle_within(radians: f32, degrees: f32) -> i32 {
     (steps as i32).rem_euclid(turn)
 }
 
-/// The angle that [`angle_within`] of the same `degrees` made so many steps of, in radians, from -pi to pi. Any integer means one.
+/// The angle that [`angle_within`] of the same `degrees` made so many steps of, in radians, from -pi to pi. Any integer means
+/// one.
 pub fn unangle_within(steps: i32, degrees: f32) -> f32 {
     let turn = turn_steps(degrees);
     let steps = steps.rem_euclid(turn);
@@ -106,8 +107,8 @@ pub const DEGREES_MIN: f32 = 0.001;
 /// The largest.
 pub const DEGREES_MAX: f32 = 10.0;
 
-/// Steps per unit of one of the smaller three. Half a step off in each of three equal ones, the fourth is off by three halves: twice
-/// the root of 12 halves squared, as an angle; and a fifth more where two are about equal and rounded twice.
+/// Steps per unit of one of the smaller three. Half a step off in each of three equal ones, the fourth is off by three halves:
+/// twice the root of 12 halves squared, as an angle; and a fifth more where two are about equal and rounded twice.
 fn three_steps(degrees: f32) -> f64 {
     (1.2 * 2.0 * 3.0_f64.sqrt() / radians(degrees)).ceil()
 }
@@ -130,8 +131,8 @@ fn radians(degrees: f32) -> f64 {
 
 fn smallest_three(q: [f32; 4], scale: f64) -> [i32; 4] {
     let Some(mut packed) = pack(q, scale) else { return [3, 0, 0, 0] };
-    // Where two components are about equal, which one is the larger may be another question after rounding: go on to where it is not,
-    // so that a rotation read back is the same integers again.
+    // Where two components are about equal, which one is the larger may be another question after rounding: go on to where it is
+    // not, so that a rotation read back is the same integers again.
     for _ in 0..SETTLING_MAX {
         match pack(of_smallest_three(packed, scale), scale) {
             Some(again) if again != packed => packed = again,
