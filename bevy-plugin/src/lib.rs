@@ -49,14 +49,17 @@
 //!
 //! A component is sent when Bevy's change detection says that it changed, at the end of the fixed tick (in `FixedLast`). What
 //! is lost on the way is superseded by the next tick, so values skip but never queue up. `Transform` travels in steps of 1/256
-//! unit, as differences; for other components that change often there is [`Quantized`]. Entities inside a component, in fields
+//! unit, as differences; other components that change often derive [`Quantized`], which says how precise each field has to be.
+//! [`replicate_with`](ReplicateAppExt::replicate_with) sends one every few ticks only, or once;
+//! [`replicate_resource`](ReplicateAppExt::replicate_resource) shares a resource. Entities inside a component, in fields
 //! marked `#[entities]`, and parents ([`ChildOf`](bevy_ecs::hierarchy::ChildOf)) mean the same entity everywhere. One that is
 //! not here yet has an empty entity kept for it; one that is not shared arrives as `Entity::PLACEHOLDER`.
 //!
 //! # 3. `Replicated`
-//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared components.
-//! Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it vanishes
-//! everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay takes it over.
+//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared
+//! components. Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it
+//! vanishes everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay
+//! takes it over.
 //!
 //! # 4. The owner
 //! Every shared entity has an [`Owner`], and only the owner's changes count. Our own ones carry [`Mine`]:
@@ -86,8 +89,8 @@
 //! changed component is overwritten, a despawned entity comes back.
 //!
 //! # 5. Messages
-//! What happens once is a message: [`add_mesh_message::<M>()`](MeshMessageAppExt::add_mesh_message), then write [`ToMesh`] and read
-//! [`FromMesh`] like any other Bevy message. They arrive reliably, once, in their sender's order.
+//! What happens once is a message: [`add_mesh_message::<M>()`](MeshMessageAppExt::add_mesh_message), then write [`ToMesh`] and
+//! read [`FromMesh`] like any other Bevy message. They arrive reliably, once, in their sender's order.
 //!
 //! ```
 //! # use bevy_ecs::prelude::*;
@@ -118,16 +121,23 @@
 //!
 //! # Smooth movement
 //! Remote transforms are shown [interpolated](Interpolation), one jitter buffer back: as late as each peer's values need, and
-//! never beyond the newest. [`NoInterpolation`] on an entity turns it off. `Transform` on a remote entity is therefore where the
-//! entity is *shown*; when the entity becomes ours, it jumps to where it was last said to be.
+//! never beyond the newest, unless [the game wants that](Interpolation::extrapolation); along curves, by velocities that are
+//! estimated or [shared](InterpolationAppExt::interpolate_with). A jump is shown as one where its owner [says
+//! so](TeleportCommandsExt::teleport), or where it is long. [`NoInterpolation`] on an entity turns all that off. `Transform` on a
+//! remote entity is therefore where the entity is *shown*; when the entity becomes ours, it jumps to where it was last said to
+//! be.
 //!
 //! # What it does not do
 //! - No prediction or rollback, no authority over others: each peer is believed about what it owns.
 //! - No compression of plain components beyond their encoding: keep what changes often small, or [`Quantized`].
-//! - Resources and states are not shared: put them on an entity.
+//! - Of all components, only `Transform` is interpolated.
+//! - Bevy's states are not shared: share a resource, and follow it.
 //!
 //! # Testing a game
 //! [`test_app`] puts several apps of one mesh into one process.
+
+// The derive names this crate by its name, here as in a game.
+extern crate self as bevy_peerflock;
 
 mod engine;
 mod entities;
@@ -138,11 +148,13 @@ mod plugin;
 mod presence;
 mod receive;
 mod replicate;
+mod resources;
 mod send;
 pub mod test_app;
 
+pub use bevy_peerflock_derive::Quantized;
 pub use entities::MeshEntities;
-pub use interpolate::{Interpolation, InterpolationDelay, NoInterpolation};
+pub use interpolate::{Interpolation, InterpolationAppExt, InterpolationDelay, NoInterpolation, TeleportCommandsExt};
 pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
 pub use ownership::{Adoptable, MeshEntity, Mine, Owner, OwnershipCommandsExt, Replicated};
 /// The SDK below: the mesh itself, without Bevy.
@@ -150,16 +162,22 @@ pub use peerflock;
 pub use peerflock::Group;
 pub use plugin::{MeshCommandsExt, MeshHandle, PeerflockPlugin, PeerflockSystems};
 pub use presence::{MeshEvent, PeerEvent, Peers};
-pub use replicate::{COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, SCALE_STEP, TRANSLATION_STEP};
+pub use replicate::precision;
+pub use replicate::{
+    COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, Replication, SCALE_STEP, TRANSLATION_STEP,
+    TransformPrecision,
+};
+pub use resources::{SharedResource, owns_resource};
 
 /// What a game uses every day. No name in here is one of `bevy::prelude`'s.
 pub mod prelude {
     pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh};
 
     pub use crate::{
-        Adoptable, FromMesh, Interpolation, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent, MeshHandle, MeshMessageAppExt,
-        Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized,
-        ReplicateAppExt, Replicated, ToMesh,
+        Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
+        MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin,
+        PeerflockSystems, Peers, Quantized, ReplicateAppExt, Replicated, Replication, SharedResource, TeleportCommandsExt,
+        ToMesh, TransformPrecision, owns_resource,
     };
 }
 

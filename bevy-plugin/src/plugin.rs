@@ -11,10 +11,10 @@ use crate::engine::{
     TimePlugin, TimeSystems, World, on_message, resource_exists,
 };
 use crate::entities::{MeshEntities, despawn};
-use crate::interpolate::{Interpolation, Playbacks, interpolate};
+use crate::interpolate::{Interpolation, Jumps, Playbacks, interpolate};
 use crate::ownership::{Giving, MeshEntity, Mine, Owner};
 use crate::presence::{MeshEvent, PeerEvent, Peers};
-use crate::replicate::{Kinds, Parent, register};
+use crate::replicate::{Kinds, Parent, Sending, register};
 use crate::send::{self, Outbox, Steps};
 use crate::{messages, receive};
 
@@ -52,13 +52,19 @@ impl Plugin for PeerflockPlugin {
             .insert_resource(Planned(self.builder.clone()))
             .add_message::<PeerEvent>()
             .add_message::<MeshEvent>();
-        register::<Parent>(app);
+        register::<Parent>(app, Sending::OnChange);
+        register::<Jumps>(app, Sending::OnChange);
 
         let here = resource_exists::<MeshHandle>;
         app.configure_sets(First, PeerflockSystems::Receive.after(TimeSystems))
             .configure_sets(PreUpdate, PeerflockSystems::Interpolate.run_if(here))
             .configure_sets(FixedLast, PeerflockSystems::Send.run_if(here))
-            .configure_sets(FixedLast, (Steps::Announce, Steps::Collect, Steps::Commit).chain().in_set(PeerflockSystems::Send))
+            .configure_sets(
+                FixedLast,
+                (Steps::Claim, Steps::Announce, Steps::Fill, Steps::Collect, Steps::Commit)
+                    .chain()
+                    .in_set(PeerflockSystems::Send),
+            )
             .configure_sets(Last, PeerflockSystems::SendMessages);
         app.add_systems(PreStartup, start_planned)
             .add_systems(First, (look_for_start, receive::receive.run_if(here)).chain().in_set(PeerflockSystems::Receive))

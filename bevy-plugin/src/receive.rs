@@ -6,7 +6,7 @@ use peerflock::{EntityId, Event, KindId, MeshTime, Orphan, PeerId, PeerMesh, Tic
 
 use crate::engine::{Entity, World};
 use crate::entities::{Held, Known, MeshEntities, despawn, expire_awaited, resolve};
-use crate::interpolate::{Playbacks, Samples};
+use crate::interpolate::{Moment, Playbacks, Samples};
 use crate::messages::{self, Incoming};
 use crate::ownership::{Adoptable, Giving, MeshEntity, Mine, Owner, Replicated};
 use crate::plugin::{self, MeshHandle};
@@ -207,7 +207,7 @@ impl Intake {
         }
     }
 
-    fn apply(&self, world: &mut World, entity: Entity, kind: KindId, value: &Value, moment: Option<f64>) {
+    fn apply(&self, world: &mut World, entity: Entity, kind: KindId, value: &Value, moment: Option<Moment>) {
         let Some(entry) = self.kinds.get(kind) else { return };
         let refs = match value {
             Value::Bytes { refs, .. } if !refs.is_empty() => resolve(world, refs, self.now),

@@ -10,22 +10,31 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{
-    App, Component, ComponentId, Entity, EntityRef, EntityWorldMut, FixedLast, IntoScheduleConfigs, Resource, Transform, World,
+    App, Component, ComponentId, Entity, EntityRef, EntityWorldMut, FixedLast, IntoScheduleConfigs, Resource, World,
 };
 use crate::entities::MeshEntities;
+use crate::interpolate::Moment;
 use crate::presence::MeshEvent;
 use crate::send::{self, Outbox};
 
 mod fields;
+mod natural;
 mod parent;
 mod plain;
+pub mod precision;
 mod refs;
+mod replication;
+mod transform;
 
-pub(crate) use fields::{Integers, Smooth};
-pub use fields::{Quantized, SCALE_STEP, TRANSLATION_STEP};
+pub(crate) use fields::Integers;
+pub use fields::Quantized;
 pub(crate) use parent::Parent;
 pub use plain::Overwrite;
-pub(crate) use plain::Plain;
+pub(crate) use plain::{Plain, decode, encode};
+pub use replication::Replication;
+pub(crate) use replication::{Gate, Sending};
+pub(crate) use transform::Smooth;
+pub use transform::{SCALE_STEP, TRANSLATION_STEP, TransformPrecision};
 
 /// Longest encoded component, in bytes: what the protocol lets one value have.
 pub const COMPONENT_BYTES_MAX: usize = 4 * 1024;
@@ -49,14 +58,56 @@ pub trait ReplicateAppExt {
         T: Component + Serialize + DeserializeOwned,
         T::Mutability: Overwrite<T>;
 
-    /// Shares `T` as integers that travel as differences: for what changes often, and a little at a time.
+    /// Shares `T` as integers that travel as differences: for what changes often, and a little at a time. See [`Quantized`],
+    /// which is derived.
     ///
     /// # Panics
-    /// When called after the mesh was started, or with more than [`FIELDS_MAX`](peerflock::FIELDS_MAX) integers.
+    /// When called after the mesh was started.
     fn replicate_quantized<T>(&mut self) -> &mut Self
     where
-        T: Quantized,
+        T: Component + Quantized,
         T::Mutability: Overwrite<T>;
+
+    /// Shares a resource: there is one of it in the mesh, owned by one peer at a time, and everyone reads it.
+    ///
+    /// Whoever inserts it first owns it: its changes are sent as a component's are, and arrive as an inserted resource
+    /// everywhere. Where all peers insert it at their start, who comes to a mesh that has one takes over what it has; so the one
+    /// that counts is that of the mesh's first peer. When its owner leaves, one of those who stay goes on with it. When the owner
+    /// removes it, it is removed everywhere.
+    ///
+    /// A resource lives on an entity of the mesh, with a [`SharedResource<R>`](crate::SharedResource) on it: give that entity to
+    /// another peer, and the resource is that one's. [`owns_resource`](crate::owns_resource) is a condition for systems that
+    /// change it. What others than the owner change is local, and lasts until the owner's next change. Entities in it are
+    /// translated where it derives Bevy's `MapEntities` and says `#[component(map_entities)]`.
+    ///
+    /// ```
+    /// # use bevy_app::{App, FixedUpdate};
+    /// # use bevy_ecs::prelude::*;
+    /// # use bevy_peerflock::prelude::*;
+    /// #[derive(Default, Resource, serde::Serialize, serde::Deserialize)]
+    /// struct Round {
+    ///     ticks_left: u32,
+    /// }
+    ///
+    /// # let mut app = App::new();
+    /// app.replicate_resource::<Round>()
+    ///     .insert_resource(Round { ticks_left: 3_600 })
+    ///     .add_systems(FixedUpdate, count_down.run_if(owns_resource::<Round>));
+    ///
+    /// fn count_down(mut round: ResMut<'_, Round>) {
+    ///     round.ticks_left = round.ticks_left.saturating_sub(1);
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// When called after the mesh was started.
+    fn replicate_resource<R: Resource + Serialize + DeserializeOwned>(&mut self) -> &mut Self;
+
+    /// Shares what a [`Replication`] says, when it says.
+    ///
+    /// # Panics
+    /// When called after the mesh was started.
+    fn replicate_with(&mut self, replication: Replication) -> &mut Self;
 }
 
 impl ReplicateAppExt for App {
@@ -65,32 +116,40 @@ impl ReplicateAppExt for App {
         T: Component + Serialize + DeserializeOwned,
         T::Mutability: Overwrite<T>,
     {
-        if TypeId::of::<T>() == TypeId::of::<Transform>() {
-            register::<Smooth>(self);
-        } else {
-            register::<Plain<T>>(self);
-        }
-        self
+        self.replicate_with(Replication::component::<T>())
     }
 
     fn replicate_quantized<T>(&mut self) -> &mut Self
     where
-        T: Quantized,
+        T: Component + Quantized,
         T::Mutability: Overwrite<T>,
     {
-        register::<Integers<T>>(self);
+        self.replicate_with(Replication::quantized::<T>())
+    }
+
+    fn replicate_resource<R: Resource + Serialize + DeserializeOwned>(&mut self) -> &mut Self {
+        self.replicate_with(Replication::resource::<R>())
+    }
+
+    fn replicate_with(&mut self, replication: Replication) -> &mut Self {
+        replication.apply(self);
         self
     }
 }
 
 /// Adds what `C` does to the table, and the system that looks for its changes. Twice is once.
-pub(crate) fn register<C: Codec>(app: &mut App) {
+pub(crate) fn register<C: Codec>(app: &mut App, sending: Sending) {
     let component = app.world_mut().register_component::<C::Component>();
     let mut kinds = app.world_mut().get_resource_or_init::<Kinds>();
-    if kinds.entries.iter().any(|entry| entry.component == component) {
+    let name = type_name::<C::Component>();
+    if let Some(entry) = kinds.entries.iter().find(|entry| entry.component == component) {
+        if entry.sending != sending {
+            tracing::warn!("{name} is registered twice, to be sent {:?} and {sending:?}: the first counts", entry.sending);
+        }
         return;
     }
-    let name = type_name::<C::Component>();
+    let mut precision = String::new();
+    C::describe(&mut precision);
     assert!(!kinds.numbered, "replicate::<{name}>() came after the mesh was started: call it while the App is being built");
     kinds.entries.push(Entry {
         name,
@@ -98,6 +157,8 @@ pub(crate) fn register<C: Codec>(app: &mut App) {
         type_id: TypeId::of::<C::Component>(),
         shape: C::SHAPE,
         smooth: C::SMOOTH,
+        sending,
+        precision,
         encode: |entity, name_of| entity.get::<C::Component>().map_or(Ok(None), |component| C::encode(component, name_of)),
         apply: C::apply,
         remove: C::remove,
@@ -116,6 +177,9 @@ pub(crate) trait Codec: 'static {
     const SHAPE: Shape;
     /// Whether values are shown a while later, interpolated, so that what the entity has is not what the mesh last said.
     const SMOOTH: bool = false;
+
+    /// Adds what peers have to agree on, besides the shape.
+    fn describe(_text: &mut String) {}
 
     /// The value to send, or none where the others are to see no such component.
     fn encode(component: &Self::Component, name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError>;
@@ -139,8 +203,8 @@ pub(crate) struct Arrived<'a> {
     pub(crate) value: &'a Value,
     /// The entities here that its references mean.
     pub(crate) refs: &'a [Entity],
-    /// The moment it is for, in seconds of mesh time; none: now, at once.
-    pub(crate) moment: Option<f64>,
+    /// The moment it is for; none: now, at once.
+    pub(crate) moment: Option<Moment>,
 }
 
 /// Why a component could not be sent. It stays as the others last saw it; the game goes on.
@@ -170,13 +234,16 @@ impl EncodeError {
 }
 
 /// What is known of one registered component.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) component: ComponentId,
     type_id: TypeId,
     shape: Shape,
     pub(crate) smooth: bool,
+    pub(crate) sending: Sending,
+    /// What the shape does not say of what values mean.
+    precision: String,
     pub(crate) encode: fn(EntityRef<'_>, NameOf<'_>) -> Result<Option<Value>, EncodeError>,
     pub(crate) apply: fn(&mut EntityWorldMut<'_>, Arrived<'_>),
     pub(crate) remove: fn(&mut EntityWorldMut<'_>),
@@ -199,12 +266,13 @@ impl Kinds {
         let mut table = KindTable::default();
         self.numbers.clear();
         for entry in &self.entries {
-            let kind = registry.register(Kind { name: entry.name.to_owned(), shape: entry.shape });
+            // The precision is part of the name: who has another is told so at the door, instead of misreading what is said.
+            let kind = registry.register(Kind { name: format!("{}{}", entry.name, entry.precision), shape: entry.shape });
             self.numbers.insert(entry.type_id, kind);
             if table.entries.len() <= usize::from(kind.0) {
                 table.entries.resize(usize::from(kind.0) + 1, None);
             }
-            table.entries[usize::from(kind.0)] = Some(*entry);
+            table.entries[usize::from(kind.0)] = Some(entry.clone());
         }
         self.table = Arc::new(table);
     }
@@ -212,6 +280,12 @@ impl Kinds {
     /// The number of a component, once there is a mesh to give it one.
     pub(crate) fn number_of<C: Codec>(&self) -> Option<KindId> {
         self.numbers.get(&TypeId::of::<C::Component>()).copied()
+    }
+
+    /// The number of a component, and when it is sent.
+    pub(crate) fn sending_of<C: Codec>(&self) -> Option<(KindId, Sending)> {
+        let kind = self.number_of::<C>()?;
+        Some((kind, self.table.get(kind)?.sending))
     }
 
     /// The numbered components, to keep while the world is borrowed.

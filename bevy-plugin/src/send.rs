@@ -5,20 +5,24 @@ use std::any::type_name;
 use peerflock::{Change, EntityId, KindId, Orphan, PeerId, PeerMesh};
 
 use crate::engine::{
-    ChangeTick, Changed, Children, Commands, DetectChanges, Entity, EntityHashMap, MessageWriter, On, Query, QueryState, Ref,
-    Remove, Res, ResMut, Resource, SystemChangeTick, SystemSet, With, Without, World,
+    ChangeTick, Changed, Children, Commands, DetectChanges, Entity, EntityHashMap, Local, MessageWriter, On, Query, QueryState,
+    Ref, Remove, Res, ResMut, Resource, SystemChangeTick, SystemSet, With, Without, World,
 };
 use crate::entities::{Held, Known, MeshEntities};
 use crate::ownership::{Adoptable, Giving, MeshEntity, Mine, Owner, Replicated};
 use crate::plugin::MeshHandle;
 use crate::presence::MeshEvent;
-use crate::replicate::{Codec, KindTable, Kinds, Parent};
+use crate::replicate::{Codec, Gate, KindTable, Kinds, Parent, Sending};
 
 /// The order in which a tick is put together.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, SystemSet)]
 pub(crate) enum Steps {
+    /// Resources get an entity to live on.
+    Claim,
     /// New entities get their numbers.
     Announce,
+    /// Changed resources are encoded.
+    Fill,
     /// Changed components are encoded, type by type.
     Collect,
     /// What was removed, despawned and given away follows; then the tick is over.
@@ -84,28 +88,40 @@ pub(crate) fn announce(world: &mut World, fresh: &mut QueryState<Entity, (With<R
     outbox.changes.append(&mut changes);
 }
 
-/// Encodes what the game changed of one component.
+/// Encodes what the game changed of one component, as far as its turn has come.
 pub(crate) fn collect<C: Codec>(
     changed: Query<'_, '_, (Entity, &MeshEntity, Ref<'_, C::Component>), (With<Mine>, Changed<C::Component>)>,
+    ours: Query<'_, '_, (&MeshEntity, &C::Component), With<Mine>>,
     names: Query<'_, '_, &MeshEntity>,
     kinds: Res<'_, Kinds>,
     mut outbox: ResMut<'_, Outbox>,
     mut events: MessageWriter<'_, MeshEvent>,
     ticks: SystemChangeTick,
+    mut gate: Local<'_, Gate>,
 ) {
-    let Some(kind) = kinds.number_of::<C>() else { return };
+    let Some((kind, sending)) = kinds.sending_of::<C>() else { return };
     let name_of = |entity| names.get(entity).ok().map(|id| id.0);
-    for (entity, id, component) in &changed {
-        let known_until = outbox.known_until.get(&entity);
-        if known_until.is_some_and(|until| !component.last_changed().is_newer_than(*until, ticks.this_run())) {
-            continue;
-        }
-        match C::encode(&component, &name_of) {
+    let mut send =
+        |outbox: &mut Outbox, entity: Entity, id: &MeshEntity, component: &C::Component| match C::encode(component, &name_of) {
             Ok(Some(value)) => outbox.changes.push(Change::Set { entity: id.0, kind, value }),
             Ok(None) => outbox.changes.push(Change::Unset { entity: id.0, kind }),
             Err(error) => {
                 events.write(MeshEvent::EncodeFailed { entity, component: type_name::<C::Component>(), error });
             }
+        };
+    gate.tick();
+    for (entity, id, component) in &changed {
+        let known_until = outbox.known_until.get(&entity);
+        if known_until.is_some_and(|until| !component.last_changed().is_newer_than(*until, ticks.this_run())) {
+            gate.note_sent(sending, entity);
+        } else if gate.lets_through(sending, entity, component.is_added()) {
+            send(&mut outbox, entity, id, &component);
+        }
+    }
+    for entity in gate.due(sending) {
+        // Not so if it was despawned, given away or lost the component while it waited.
+        if let Ok((id, component)) = ours.get(entity) {
+            send(&mut outbox, entity, id, component);
         }
     }
 }
@@ -188,6 +204,9 @@ fn give(
             continue;
         }
         let held = encode_all(world, kinds, entity);
+        // What waited for its turn, or is said only once, goes along.
+        let unsaid = held.iter().filter(|held| kinds.get(held.kind).is_some_and(|entry| entry.sending != Sending::OnChange));
+        changes.extend(unsaid.map(|held| Change::Set { entity: id, kind: held.kind, value: held.value.clone() }));
         if let Some(known) = world.resource_mut::<MeshEntities>().get_mut(id) {
             (known.owner, known.held, known.unconfirmed) = (Some(to), held, true);
         }
@@ -233,7 +252,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::engine::{App, Component, FixedLast, IntoScheduleConfigs};
+    use crate::engine::{App, Component, FixedLast, IntoScheduleConfigs, Last, Transform};
     use crate::ownership::OwnershipCommandsExt;
     use crate::replicate::ReplicateAppExt;
     use crate::test_app::TestMesh;
@@ -274,6 +293,45 @@ mod tests {
         assert!(matches!(&said(&mut mesh, 0)[..], [change] if matches!(change[..], [Change::Set { .. }])));
         assert!(said(&mut mesh, 1).is_empty(), "what comes from the mesh does not go back to it");
     }
+
+    #[test]
+    fn an_untouched_world_says_nothing_and_takes_no_memory() {
+        let mut mesh = TestMesh::new(2, |app| {
+            game(app);
+            app.replicate::<Transform>().replicate_resource::<Score>().insert_resource(Score(1)).init_resource::<Touched>();
+            app.add_systems(Last, |changed: Query<'_, '_, (), Changed<Transform>>, mut touched: ResMut<'_, Touched>| {
+                touched.0 += changed.iter().count();
+            });
+        });
+        let all: Vec<_> = (0..500)
+            .map(|n| mesh.app(0).world_mut().spawn((Replicated, Health(n), Transform::from_xyz(n as f32, 0.0, 0.0))).id())
+            .collect();
+        mesh.until_seen(0, all[499], 1);
+        mesh.until("all rests, the resource as well", |mesh| mesh.app(1).world().resource::<MeshEntities>().len() == 501);
+        mesh.run_for(std::time::Duration::from_millis(500));
+        for peer in 0..2 {
+            said(&mut mesh, peer);
+            mesh.app(peer).world_mut().resource_mut::<Touched>().0 = 0;
+        }
+        mesh.run_for(std::time::Duration::from_millis(300));
+        for peer in 0..2 {
+            assert_eq!(said(&mut mesh, peer), [] as [Vec<Change>; 0]);
+            assert_eq!(mesh.app(peer).world().resource::<Touched>().0, 0, "nothing is written that does not change");
+            assert_eq!(mesh.app(peer).world().resource::<Outbox>().changes.capacity(), 0);
+        }
+        // And of what is touched, only that.
+        if let Some(mut transform) = mesh.app(0).world_mut().get_mut::<Transform>(all[7]) {
+            transform.translation.y = 1.0;
+        }
+        mesh.until("it moved", |mesh| mesh.app(1).world().resource::<Touched>().0 > 0);
+        assert!(matches!(&said(&mut mesh, 0)[..], [change] if matches!(change[..], [Change::Set { .. }])));
+    }
+
+    #[derive(Deserialize, Resource, Serialize)]
+    struct Score(u32);
+
+    #[derive(Default, Resource)]
+    struct Touched(usize);
 
     #[test]
     fn what_came_from_the_mesh_is_not_said_again_by_its_new_owner() {

@@ -12,7 +12,11 @@ fn is_there<T>(_: T) {}
 fn no_name_clashes() {
     is_a_type::<(Adoptable, EntityId, Farewell, FromMesh<()>, Interpolation, MeshEntities, MeshEntity, MeshEvent, MeshHandle)>();
     is_a_type::<(Mine, NoInterpolation, Owner, PeerEvent, PeerId, PeerMesh, PeerflockPlugin, PeerflockSystems, Peers)>();
-    is_a_type::<(Replicated, ToMesh<()>)>();
+    is_a_type::<(Replicated, Replication, SharedResource<Shared>, ToMesh<()>, Derived)>();
+    is_there(<Coarse as TransformPrecision>::TRANSLATION_STEP);
+    is_there(owns_resource::<Shared>);
+    is_there(<App as InterpolationAppExt>::interpolate_with::<Transform>);
+    is_there(<EntityCommands<'_> as TeleportCommandsExt>::teleport);
     is_there(<App as MeshMessageAppExt>::add_mesh_message::<u8>);
     is_there(<App as ReplicateAppExt>::replicate::<Transform>);
     is_there(<Commands<'_, '_> as MeshCommandsExt>::leave_mesh);
@@ -23,3 +27,13 @@ fn no_name_clashes() {
 }
 
 type Message2d = Mesh2d;
+
+#[derive(Resource)]
+struct Shared;
+
+#[derive(Component, Quantized)]
+struct Derived(Vec3);
+
+struct Coarse;
+
+impl TransformPrecision for Coarse {}

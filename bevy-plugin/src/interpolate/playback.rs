@@ -19,34 +19,45 @@ const PERIOD_GAIN: f64 = 0.01;
 /// A tick from the future is taken to be of now: a peer's clock may be off, or lie.
 const FUTURE_SECONDS_MAX: f64 = 0.05;
 /// How fast the worst lateness is forgotten, in seconds per second.
-const FORGET: f64 = 0.02;
+pub(super) const FORGET: f64 = 0.02;
 /// How much slower and faster than life we play to change the delay. Nobody sees a twentieth.
-const SLOWER: f64 = 0.25;
-const FASTER: f64 = 0.05;
+pub(super) const SLOWER: f64 = 0.25;
+pub(super) const FASTER: f64 = 0.05;
+
+/// When a value is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Moment {
+    /// In seconds of mesh time, on its owner's evened timeline.
+    pub(crate) at: f64,
+    /// From one tick of its owner to the next.
+    pub(crate) period: f64,
+}
 
 /// The clock of every peer that moves something.
 #[derive(Debug, Default, crate::engine::Resource)]
 pub(crate) struct Playbacks {
     peers: HashMap<PeerId, Playback>,
     /// The tick asked about last: all values of one tick arrive in a row.
-    last: Option<(PeerId, Tick, f64)>,
+    last: Option<(PeerId, Tick, Moment)>,
     /// When the last frame was, in seconds of mesh time.
     last_frame: f64,
 }
 
 impl Playbacks {
-    /// The moment, in seconds of mesh time, at which the owner's `tick` is to be shown on its evened timeline.
-    pub(crate) fn arrived(&mut self, owner: PeerId, tick: Tick, at: MeshTime, now: MeshTime) -> f64 {
+    /// The moment at which the owner's `tick` is to be shown.
+    pub(crate) fn arrived(&mut self, owner: PeerId, tick: Tick, at: MeshTime, now: MeshTime) -> Moment {
         let now = seconds(now);
         let at = seconds(at).min(now + FUTURE_SECONDS_MAX);
         // A value without a tick comes from the mesh at large, not from a tick of this owner.
         if tick == Tick(0) {
-            return at;
+            return Moment { at, period: TICK_SECONDS };
         }
         match self.last {
             Some((last_owner, last_tick, moment)) if last_owner == owner && last_tick == tick => moment,
             _ => {
-                let moment = self.peers.entry(owner).or_insert_with(|| Playback::new(tick, at)).arrived(tick, at, now);
+                let playback = self.peers.entry(owner).or_insert_with(|| Playback::new(tick, at));
+                let at = playback.arrived(tick, at, now);
+                let moment = Moment { at, period: playback.period };
                 self.last = Some((owner, tick, moment));
                 moment
             }
@@ -153,7 +164,7 @@ mod tests {
             let stamp = truth + [0.0, 0.006, -0.004][tick as usize % 3];
             let late = if tick % 10 == 0 { 0.06 } else { 0.02 };
             let now = 1.0 + stamp + late;
-            let moment = playbacks.arrived(PEER, Tick(tick), at(1.0 + stamp), at(now));
+            let moment = playbacks.arrived(PEER, Tick(tick), at(1.0 + stamp), at(now)).at;
             playbacks.advance(now, ADAPTIVE);
             each(1.0 + truth, moment, playbacks.shown_now(PEER, now));
         }
@@ -210,13 +221,13 @@ mod tests {
         let mut playbacks = Playbacks::default();
         playbacks.arrived(PEER, Tick(1), at(1.0), at(1.0));
         // Ten seconds of nothing, in one tick.
-        assert_eq!(playbacks.arrived(PEER, Tick(2), at(11.0), at(11.0)), 11.0);
+        assert_eq!(playbacks.arrived(PEER, Tick(2), at(11.0), at(11.0)).at, 11.0);
         // A stamp of next year.
-        assert!(playbacks.arrived(PEER, Tick(3), at(3e7), at(11.1)) <= 11.2);
-        assert!(playbacks.arrived(PEER, Tick(4), at(0.0), at(11.1)).is_finite());
+        assert!(playbacks.arrived(PEER, Tick(3), at(3e7), at(11.1)).at <= 11.2);
+        assert!(playbacks.arrived(PEER, Tick(4), at(0.0), at(11.1)).at.is_finite());
         playbacks.advance(11.1, ADAPTIVE);
         assert!(11.1 - playbacks.shown_now(PEER, 11.1) <= 0.25);
         playbacks.arrived(PEER, Tick(u32::MAX), at(12.0), at(12.0));
-        assert!(playbacks.arrived(PEER, Tick(1), at(12.0), at(12.0)).is_finite());
+        assert!(playbacks.arrived(PEER, Tick(1), at(12.0), at(12.0)).at.is_finite());
     }
 }

@@ -2,19 +2,141 @@
 
 use std::marker::PhantomData;
 
-use peerflock::quantize::{quaternion, scalar, unquaternion, unscalar};
 use peerflock::{Fields, Group, Shape, Value};
 
+use super::precision::checked;
 use super::{Arrived, Codec, EncodeError, NameOf, Overwrite};
-use crate::engine::{Component, EntityWorldMut, Transform};
-use crate::interpolate::{NoInterpolation, Samples};
+use crate::engine::{Component, EntityWorldMut};
 
-/// A component made of numbers that need not be exact: it travels as integers, as differences from what all peers have.
+/// What travels as integers, as differences from what all peers have: numbers that need not be exact, and what changes often, a
+/// little at a time.
 ///
-/// Register it with [`replicate_quantized`](crate::ReplicateAppExt::replicate_quantized). Quantizing must not creep:
-/// `quantize(restore(fields))` gives `fields` again.
-pub trait Quantized: Component {
-    /// Its integers, group by group, at most [`FIELDS_MAX`](peerflock::FIELDS_MAX) in all: what kind of numbers they are tells the coder what to expect of them.
+/// Derive it, and say at each field how precise it has to be:
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use bevy_peerflock::prelude::*;
+/// use glam::{Quat, Vec2, Vec3};
+///
+/// #[derive(Component, Debug, PartialEq, Quantized)]
+/// struct Ship {
+///     /// To half a centimeter, and never further out than 500 m.
+///     #[quantized(step = 0.01, range = -500.0..=500.0)]
+///     position: Vec3,
+///     /// Off by a quarter of a degree at most.
+///     #[quantized(degrees = 0.25)]
+///     heading: Quat,
+///     /// A unit vector.
+///     #[quantized(direction, degrees = 1.0)]
+///     aim: Vec3,
+///     /// In radians.
+///     #[quantized(angle)]
+///     rudder: f32,
+///     #[quantized(range = 0..=100)]
+///     hull: u8,
+///     shield: bool,
+///     state: State,
+///     target: Option<Vec2>,
+/// }
+///
+/// #[derive(Debug, PartialEq, Quantized)]
+/// enum State {
+///     Docked,
+///     Cruising,
+///     Towing { #[quantized(choice)] what: u16 },
+/// }
+///
+/// let ship = Ship {
+///     position: Vec3::new(1.0, 20_000.0, f32::NAN),
+///     heading: Quat::IDENTITY,
+///     aim: Vec3::X,
+///     rudder: 0.0,
+///     hull: 100,
+///     shield: true,
+///     state: State::Towing { what: 7 },
+///     target: None,
+/// };
+/// let mut integers = [0; 19];
+/// ship.quantize(&mut integers);
+/// let arrived = Ship::restore(&integers);
+/// assert_eq!(arrived.position, Vec3::new(1.0, 500.0, 0.0));
+/// assert_eq!((arrived.state, arrived.hull), (State::Towing { what: 7 }, 100));
+/// ```
+///
+/// | attribute | for | it arrives |
+/// | --- | --- | --- |
+/// | `step = 0.01` | `f32`, glam's vectors | off by half a step at most |
+/// | `step = 0.01, range = -9.0..=9.0` | the same | within the range |
+/// | `range = 0..=100` | integers | exactly, within the range |
+/// | `choice` | integers | exactly; of a number that stands for something and does not count on |
+/// | `degrees = 0.1` | `Quat` | turned by so much from what it was, at most |
+/// | `angle`, `angle, degrees = 0.1` | `f32` in radians | from -pi to pi, off by so much at most |
+/// | `direction`, `direction, degrees = 0.1` | `Vec2`, `Vec3` | one unit long, off by so much at most |
+/// | none | `f32`, glam's vectors | as with `step = 0.00390625` (1/256) |
+/// | | `Quat` | off by about 0.1 degree at most |
+/// | | integers up to 32 bits, `IVec3` and the like, `bool` | exactly |
+/// | | enums, structs, `Option`s, arrays of all these | as they are derived |
+///
+/// What is out of its range is sent as the nearest end, what is no number as 0 or the end nearest to it, what is no rotation as
+/// none; the game's own value stays as it is. What arrives is always within its range, whoever sent it. An enum in a state that
+/// there is not is its first.
+///
+/// All integers of a component together are [`FIELDS_MAX`](peerflock::FIELDS_MAX) at most; an enum has places for the fields of
+/// all its variants. Precisions belong to what members compare before they play together, names of fields and variants as well.
+///
+/// Register a component that is `Quantized` with [`replicate_quantized`](crate::ReplicateAppExt::replicate_quantized).
+///
+/// # By hand
+/// Where the derive does not do. Quantizing must not creep: `quantize(restore(fields))` gives `fields` again, if `quantize` made
+/// them. [`precision`](crate::precision) and [`peerflock::quantize`] help.
+///
+/// # What does not compile
+/// ```compile_fail
+/// # use bevy_peerflock::prelude::*;
+/// #[derive(Quantized)]
+/// struct Backwards {
+///     #[quantized(step = 0.1, range = 5.0..=-5.0)] // from the smaller to the larger
+///     height: f32,
+/// }
+/// ```
+/// ```compile_fail
+/// # use bevy_peerflock::prelude::*;
+/// #[derive(Quantized)]
+/// struct Mixed {
+///     #[quantized(angle, step = 0.1)] // an angle has `degrees`
+///     heading: f32,
+/// }
+/// ```
+/// ```compile_fail
+/// # use bevy_peerflock::prelude::*;
+/// #[derive(Quantized)]
+/// struct Misspelled {
+///     #[quantized(stepp = 0.1)]
+///     height: f32,
+/// }
+/// ```
+/// ```compile_fail
+/// # use bevy_peerflock::prelude::*;
+/// #[derive(Quantized)]
+/// struct TooLarge {
+///     places: [glam::Vec3; 22], // 66 integers
+/// }
+/// ```
+/// ```compile_fail
+/// # use bevy_peerflock::prelude::*;
+/// #[derive(Quantized)]
+/// struct Unquantized {
+///     name: String, // no numbers: `replicate` sends it whole
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not made of integers: it is not `Quantized`",
+    note = "derive it with `#[derive(Quantized)]`; what is no number (text, lists, 64 bits without a `range`) belongs into a component of its own that is \
+            shared whole, with `replicate`"
+)]
+pub trait Quantized: Sized {
+    /// Its integers, group by group, at most [`FIELDS_MAX`](peerflock::FIELDS_MAX) in all: what kind of numbers they are tells
+    /// the coder what to expect of them.
     const GROUPS: &'static [Group];
 
     /// Writes the integers; `fields` has a place for each. Whatever the numbers are, NaN included, this must
@@ -23,37 +145,10 @@ pub trait Quantized: Component {
 
     /// What the integers mean. They come from other peers: any integers mean something.
     fn restore(fields: &[i32]) -> Self;
-}
 
-/// One step of a translation: 1/256 of a unit. Where a unit is a meter that is 4 mm over 16,000 km, where it is a pixel it is
-/// well below what one sees.
-pub const TRANSLATION_STEP: f32 = 1.0 / 256.0;
-
-/// One step of a scale: 1/1024.
-pub const SCALE_STEP: f32 = 1.0 / 1024.0;
-
-/// Translation in steps of [`TRANSLATION_STEP`], rotation as its smallest three at 0.1 degree, scale in steps of
-/// [`SCALE_STEP`]. What is no number arrives as 0, what is no rotation as none.
-impl Quantized for Transform {
-    const GROUPS: &'static [Group] = &[Group::Motion(3), Group::Rotation, Group::Motion(3)];
-
-    fn quantize(&self, fields: &mut [i32]) {
-        let translation = self.translation.to_array().map(|value| scalar(value, TRANSLATION_STEP));
-        let rotation = quaternion(self.rotation.to_array());
-        let scale = self.scale.to_array().map(|value| scalar(value, SCALE_STEP));
-        for (field, value) in fields.iter_mut().zip(translation.into_iter().chain(rotation).chain(scale)) {
-            *field = value;
-        }
-    }
-
-    fn restore(fields: &[i32]) -> Self {
-        let field = |index: usize| fields.get(index).copied().unwrap_or_default();
-        let scalars = |from: usize, step: f32| [0, 1, 2].map(|index| unscalar(field(from + index), step)).into();
-        let [x, y, z, w] = unquaternion([3, 4, 5, 6].map(field));
-        let mut transform = Self::from_translation(scalars(0, TRANSLATION_STEP)).with_scale(scalars(7, SCALE_STEP));
-        (transform.rotation.x, transform.rotation.y, transform.rotation.z, transform.rotation.w) = (x, y, z, w);
-        transform
-    }
+    /// Adds what peers have to agree on, besides the groups: steps and ranges, say. Who says otherwise is no member of the same
+    /// mesh.
+    fn describe(_text: &mut String) {}
 }
 
 /// A quantized component, shown as it arrives.
@@ -61,11 +156,15 @@ pub(crate) struct Integers<T>(PhantomData<fn() -> T>);
 
 impl<T> Codec for Integers<T>
 where
-    T: Quantized,
+    T: Component + Quantized,
     T::Mutability: Overwrite<T>,
 {
     type Component = T;
-    const SHAPE: Shape = Shape::Fields(T::GROUPS);
+    const SHAPE: Shape = Shape::Fields(checked(T::GROUPS));
+
+    fn describe(text: &mut String) {
+        T::describe(text);
+    }
 
     fn encode(component: &T, _name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError> {
         let mut fields = Fields::from_elem(0, Self::SHAPE.fields());
@@ -80,77 +179,5 @@ where
     }
 }
 
-/// The `Transform`: quantized, and shown one jitter buffer later.
-pub(crate) struct Smooth;
-
-impl Codec for Smooth {
-    type Component = Transform;
-    const SHAPE: Shape = <Integers<Transform> as Codec>::SHAPE;
-    const SMOOTH: bool = true;
-
-    fn encode(component: &Transform, name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError> {
-        Integers::<Transform>::encode(component, name_of)
-    }
-
-    fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
-        let shown = entity.get::<Transform>().copied();
-        let (Value::Fields(fields), Some(moment), Some(shown), false) =
-            (arrived.value, arrived.moment, shown, entity.contains::<NoInterpolation>())
-        else {
-            // At once: the first value, a game that wants it so, or an entity that became ours.
-            entity.remove::<Samples>();
-            return Integers::<Transform>::apply(entity, arrived);
-        };
-        let sample = Transform::restore(fields);
-        if let Some(mut samples) = entity.get_mut::<Samples>() {
-            samples.push(moment, sample);
-        } else {
-            entity.insert(Samples::from(shown, moment, sample));
-        }
-    }
-
-    fn remove(entity: &mut EntityWorldMut<'_>) {
-        entity.remove::<(Transform, Samples)>();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round_trip(transform: &Transform) -> Transform {
-        let mut fields = [0; 10];
-        transform.quantize(&mut fields);
-        let back = Transform::restore(&fields);
-        let mut again = [0; 10];
-        back.quantize(&mut again);
-        assert_eq!(fields, again, "quantizing creeps");
-        back
-    }
-
-    #[test]
-    fn a_transform_survives_within_its_steps() {
-        let mut transform = Transform::from_xyz(-1234.567, 0.001, 98.7);
-        transform.rotate_z(1.234);
-        transform.scale *= 2.5;
-        let back = round_trip(&transform);
-        assert!((back.translation - transform.translation).abs().max_element() <= TRANSLATION_STEP);
-        assert!(back.rotation.angle_between(transform.rotation) < 0.003);
-        assert!((back.scale - transform.scale).abs().max_element() <= SCALE_STEP);
-    }
-
-    #[test]
-    fn what_is_no_number_arrives_as_none() {
-        let back =
-            round_trip(&Transform::from_xyz(f32::NAN, f32::INFINITY, 1.0).with_rotation(Transform::IDENTITY.rotation * f32::NAN));
-        assert!(back.translation.is_finite() && back.rotation.is_normalized());
-        assert_eq!(back.translation.x, 0.0);
-        assert_eq!(back.translation.z, 1.0);
-    }
-
-    #[test]
-    fn any_integers_mean_some_transform() {
-        assert!(Transform::restore(&[i32::MIN; 10]).is_finite());
-        assert!(Transform::restore(&[]).is_finite());
-    }
-}
+mod tests;

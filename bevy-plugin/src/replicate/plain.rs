@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::refs::{Recorder, Resolver};
 use super::{Arrived, COMPONENT_BYTES_MAX, Codec, EncodeError, NameOf};
-use crate::engine::{Component, ComponentMutability, EntityWorldMut, Immutable, Mutable};
+use crate::engine::{Component, ComponentMutability, Entity, EntityWorldMut, Immutable, Mutable};
 
 /// How a component's value is replaced: in place where it is mutable, inserted anew (with its hooks) where it is not.
 ///
@@ -49,34 +49,49 @@ where
     const SHAPE: Shape = Shape::Bytes;
 
     fn encode(component: &T, name_of: NameOf<'_>) -> Result<Option<Value>, EncodeError> {
-        let mut bytes = codec::encode(component).map_err(EncodeError::codec)?;
-        // No `Clone` is asked for: what was written is read again, and that copy shows which entities it refers to.
-        let mut copy: T = codec::decode(&bytes).map_err(EncodeError::codec)?;
-        let mut recorder = Recorder::new(name_of);
-        T::map_entities(&mut copy, &mut recorder);
-        let refs = if recorder.met_any() {
-            bytes = codec::encode(&copy).map_err(EncodeError::codec)?;
-            recorder.into_refs()?
-        } else {
-            Arc::new([])
-        };
-        if bytes.len() > COMPONENT_BYTES_MAX {
-            return Err(EncodeError::TooLong { bytes: bytes.len() });
-        }
-        Ok(Some(Value::Bytes { bytes, refs }))
+        encode(component, name_of).map(Some)
     }
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
-        let Value::Bytes { bytes, .. } = arrived.value else { return };
-        match codec::decode::<T>(bytes) {
-            Ok(mut component) => {
-                T::map_entities(&mut component, &mut Resolver(arrived.refs));
-                T::Mutability::overwrite(entity, component);
-            }
-            Err(error) => {
-                let (entity, component) = (entity.id(), type_name::<T>());
-                tracing::debug!(%entity, component, %error, "a component that means nothing; the one before it stays");
-            }
+        if let Some(component) = decode::<T>(arrived.value, arrived.refs) {
+            T::Mutability::overwrite(entity, component);
+        }
+    }
+}
+
+/// What serde makes of it, with the entities that it refers to set apart.
+pub(crate) fn encode<T>(component: &T, name_of: NameOf<'_>) -> Result<Value, EncodeError>
+where
+    T: Component + Serialize + DeserializeOwned,
+{
+    let mut bytes = codec::encode(component).map_err(EncodeError::codec)?;
+    // No `Clone` is asked for: what was written is read again, and that copy shows which entities it refers to.
+    let mut copy: T = codec::decode(&bytes).map_err(EncodeError::codec)?;
+    let mut recorder = Recorder::new(name_of);
+    T::map_entities(&mut copy, &mut recorder);
+    let refs = if recorder.met_any() {
+        bytes = codec::encode(&copy).map_err(EncodeError::codec)?;
+        recorder.into_refs()?
+    } else {
+        Arc::new([])
+    };
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(EncodeError::TooLong { bytes: bytes.len() });
+    }
+    Ok(Value::Bytes { bytes, refs })
+}
+
+/// What a value means here, where `refs` are the entities that it refers to. None: nothing.
+pub(crate) fn decode<T: Component + DeserializeOwned>(value: &Value, refs: &[Entity]) -> Option<T> {
+    let Value::Bytes { bytes, .. } = value else { return None };
+    match codec::decode::<T>(bytes) {
+        Ok(mut component) => {
+            T::map_entities(&mut component, &mut Resolver(refs));
+            Some(component)
+        }
+        Err(error) => {
+            tracing::debug!(component = type_name::<T>(), %error, "a component that means nothing; the one before it stays");
+            None
         }
     }
 }
