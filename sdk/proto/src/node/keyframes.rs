@@ -14,24 +14,25 @@ use crate::state::snapshot::{Record, Snapshot};
 use crate::time::Time;
 use crate::wire::{DecodeError, Frame, Keyframe};
 
-/// A keyframe is asked for again after so long; then after twice as long, up to so often twice: on a thin line it takes its time.
+/// A keyframe is asked for again after so long.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(200);
-const DOUBLINGS_MAX: u32 = 5;
 /// Longest part of a keyframe, in bytes.
 const KEYFRAME_PART_BYTES: usize = 16 * 1024;
 /// Most parts of a keyframe; 16,384 entities of some 60 bytes take 60.
 const KEYFRAME_PARTS_MAX: usize = 1_024;
 /// Each neighbor is sent an origin's keyframe this often at most.
 const KEYFRAME_EVERY: Duration = Duration::from_millis(100);
+/// Streams have this part of a thin line, one in so many.
+const STREAM_PART: u64 = 4;
 /// Who was asked for a keyframe may take so long to send it.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keyframes on their way to us.
 #[derive(Debug, Default)]
 pub(super) struct Keyframes {
-    /// By origin: when we last asked, and how often since one came.
-    asked: BTreeMap<PeerId, (Time, u32)>,
-    /// By neighbor and origin: when we last served them.
+    /// By origin: when we last asked.
+    asked: BTreeMap<PeerId, Time>,
+    /// By neighbor and origin: from when on we serve them again.
     served: BTreeMap<(LinkId, PeerId), Time>,
     parts: BTreeMap<(LinkId, PeerId), (Tick, Vec<Option<Bytes>>)>,
 }
@@ -66,11 +67,10 @@ impl Keyframes {
 
 impl Node {
     pub(super) fn want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {
-        let (asked, times) = self.keyframes.asked.get(&origin).copied().unwrap_or_default();
-        if times > 0 && now.since(asked) < KEYFRAME_RETRY * (1 << (times - 1).min(DOUBLINGS_MAX)) {
+        if self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_RETRY) {
             return;
         }
-        self.keyframes.asked.insert(origin, (now, times + 1));
+        self.keyframes.asked.insert(origin, now);
         self.counters.keyframes_wanted += 1;
         self.say_to(link, &Frame::WantKeyframe { origin, tick });
     }
@@ -79,31 +79,37 @@ impl Node {
     pub(super) fn hear_want_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Tick, now: Time) {
         let key = (link, origin);
         let known = origin == self.me || self.replicas.contains_key(&origin);
-        if known && self.keyframes.served.get(&key).is_none_or(|served| now.since(*served) >= KEYFRAME_EVERY) {
-            self.keyframes.served.insert(key, now);
-            self.send_keyframe(link, origin, Some(tick));
+        if known && self.keyframes.served.get(&key).is_none_or(|due| now >= *due) {
+            let bytes = self.send_keyframe(link, origin, Some(tick));
+            // On a thin line it takes its time; another one behind it would only stand in the way.
+            let limit = self.flood.port_of(link).and_then(|port| self.flood.port(port)?.limit);
+            let takes =
+                limit.map(|limit| Duration::from_secs(STREAM_PART * bytes as u64) / limit.clamp(1, u32::MAX.into()) as u32);
+            self.keyframes.served.insert(key, now + takes.unwrap_or_default().clamp(KEYFRAME_EVERY, KEYFRAME_PATIENCE));
         }
     }
 
-    /// Sends an origin's whole world, as of `tick` if that is at hand, else as new as we have it.
-    pub(super) fn send_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Option<Tick>) {
+    /// Sends an origin's whole world, as of `tick` if that is at hand, else as new as we have it. How many bytes that were.
+    pub(super) fn send_keyframe(&mut self, link: LinkId, origin: PeerId, tick: Option<Tick>) -> usize {
         let (boot, snapshot) = if origin == self.me {
             (self.boot, tick.and_then(|tick| self.author.snapshot(tick)).or_else(|| self.author.newest()))
         } else {
-            let Some(replica) = self.replicas.get(&origin) else { return };
+            let Some(replica) = self.replicas.get(&origin) else { return 0 };
             (replica.boot, tick.map_or_else(|| replica.newest(), |tick| replica.snapshot_near(tick)))
         };
-        let Some(snapshot) = snapshot else { return };
+        let Some(snapshot) = snapshot else { return 0 };
         let (tick, at, partial) = (snapshot.tick, snapshot.at, snapshot.partial);
         let learned = snapshot.models.to_bytes();
         let learned = learned.chunks(KEYFRAME_PART_BYTES).map(Bytes::copy_from_slice);
         let (bodies, _) = coder::encode(snapshot, None, &self.config.registry, KEYFRAME_PART_BYTES);
-        let (Ok(models), Ok(records)) = (u16::try_from(learned.len()), u16::try_from(bodies.len())) else { return };
-        let Some(parts) = models.checked_add(records) else { return };
+        let (Ok(models), Ok(records)) = (u16::try_from(learned.len()), u16::try_from(bodies.len())) else { return 0 };
+        let Some(parts) = models.checked_add(records) else { return 0 };
         let bodies: Vec<Bytes> = learned.chain(bodies.into_iter().map(|body| body.bytes.into())).collect();
+        let bytes = bodies.iter().map(Bytes::len).sum();
         for (part, body) in (0..).zip(bodies) {
             self.say_to(link, &Frame::Keyframe(Keyframe { origin, boot, tick, at, partial, part, parts, models, body }));
         }
+        bytes
     }
 
     pub(super) fn hear_keyframe(&mut self, link: LinkId, keyframe: Keyframe, now: Time) {
@@ -111,7 +117,7 @@ impl Node {
         let known_boot = self.roster.get(&origin).map(|member| member.presence.boot);
         let parts = usize::from(keyframe.parts);
         // Unasked, only from a new neighbor or of a member new to us.
-        let asked = self.keyframes.asked.get(&origin).is_some_and(|(asked, _)| now.since(*asked) < KEYFRAME_PATIENCE)
+        let asked = self.keyframes.asked.get(&origin).is_some_and(|asked| now.since(*asked) < KEYFRAME_PATIENCE)
             || self.overlay.get(link).is_some_and(|link| now.since(link.opened) < KEYFRAME_PATIENCE);
         if !asked && self.replicas.get(&origin).is_some_and(|replica| replica.newest().is_some()) {
             return;
@@ -128,9 +134,6 @@ impl Node {
         let models = Models::from_bytes(&learned.concat(), &self.config.registry);
         match models.and_then(|models| Ok((models, self.assemble_records(bodies)?))) {
             Ok((models, records)) => {
-                if let Some((_, times)) = self.keyframes.asked.get_mut(&origin) {
-                    *times = 1;
-                }
                 let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
                 let (records, models) = (Arc::new(records), Arc::new(models));
                 let changes = replica.adopt_snapshot(Snapshot { partial, ..Snapshot::whole(tick, at, records, models) });
