@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::state::Registry;
+use crate::state::{KindId, Registry};
 
 /// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
 #[derive(Clone, Debug)]
@@ -28,6 +28,12 @@ pub struct Config {
     /// A member whom nobody has heard for this long is gone. Longer than `link_silence`, or relayed members would go first.
     /// Default 1.5 s; four heartbeats where that is longer.
     pub member_silence: Duration,
+    /// Whether this peer adopts what leavers leave behind. If not, the next in rank does, half a second later. Default true.
+    pub adopts: bool,
+    /// The component that says where things are, by its first three integers: with it, a leaver's entities go to whoever is nearest,
+    /// and a member is where its own entities are that vanish with it. Without it, and for members that are nowhere, a hash decides. All
+    /// members should say the same. Default none.
+    pub nearest_by: Option<KindId>,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -43,6 +49,8 @@ impl Default for Config {
             heartbeat: Duration::from_millis(100),
             link_silence: Duration::from_secs(1),
             member_silence: Duration::from_millis(1_500),
+            adopts: true,
+            nearest_by: None,
             limits: Limits::default(),
         }
     }

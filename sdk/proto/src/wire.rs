@@ -15,8 +15,8 @@ pub(crate) mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
-    Referral, Signed, Standing, Verdict, Welcome,
+    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Numbered, Presence,
+    REFERRALS_MAX, Receipt, Referral, Signed, Standing, Verdict, Welcome,
 };
 pub(crate) use packet::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf};
 pub use parcel::decode_parcel as fuzz_parcel;
@@ -26,7 +26,7 @@ pub(crate) use parcel::{
 pub(crate) use said::{Content, Leaf, Said, Seal, Speech};
 
 /// What two ends must agree on before anything else; the first byte of every frame and datagram.
-pub const WIRE_VERSION: u8 = 3;
+pub const WIRE_VERSION: u8 = 4;
 
 /// The protocol as TLS names it (RFC 7301).
 pub const ALPN: &[u8] = b"peerflock/2";

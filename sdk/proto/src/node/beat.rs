@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admit::HOLDINGS_PER_FRAME;
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
 use crate::id::{LinkId, PeerId, Tick};
@@ -11,6 +12,7 @@ use crate::state::coder::Basis;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
+use crate::state::world::Reply;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
 use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX};
@@ -31,8 +33,8 @@ const UNCONFIRMED_PART: u32 = 3;
 const SILENT_HEARTBEATS: u32 = 4;
 /// How often neighbors compare a part of who owns what.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
-/// Most entities in one message of adoption.
-const ADOPTIONS_PER_MESSAGE: usize = 500;
+/// Most entities in one message about who owns what.
+pub(super) const STEPS_PER_MESSAGE: usize = 500;
 
 /// When what is due.
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl Node {
             }
         }
         self.adopt_orphans(now);
+        self.expire_requests(now);
         let spoke = if self.is_confirmed() { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
         let pause = if self.is_confirmed() { heartbeat } else { heartbeat / UNCONFIRMED_PART };
         if now.since(spoke) >= pause && self.overlay.neighbors().next().is_some() {
@@ -157,7 +160,9 @@ impl Node {
     pub(super) fn apply_changes(&mut self, changes: Vec<Change>, now: Time) {
         let (registry, limits) = (self.config.registry.clone(), self.config.limits);
         let (world, mut around) = self.world(now);
-        for given in world.commit(changes, &registry, &limits, &mut around) {
+        let told = world.commit(changes, &registry, &limits, &mut around);
+        self.tell_removed(&told.removed);
+        for given in told.given {
             let snapshot = self.author.alone(given.record);
             // One record, one part: components are bounded well below a message.
             let record = coder::encode(&snapshot, None, &registry, crate::wire::FRAME_BYTES_MAX).0.swap_remove(0);
@@ -260,9 +265,23 @@ impl Node {
     }
 
     /// Tells everyone what we took over, or take back.
-    pub(super) fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
-        for chunk in adoptions.chunks(ADOPTIONS_PER_MESSAGE) {
+    fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
+        for chunk in adoptions.chunks(STEPS_PER_MESSAGE) {
             self.tell_everyone(Body::Adopt(chunk.to_vec()));
+        }
+    }
+
+    /// Says what is to be said to what was heard of who owns what.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        self.tell_adoptions(reply.objections);
+        if reply.ends.is_empty() {
+            return;
+        }
+        let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
+        for link in links {
+            for ends in reply.ends.chunks(HOLDINGS_PER_FRAME) {
+                self.say_to(link, &Frame::Holdings(ends.to_vec()));
+            }
         }
     }
 

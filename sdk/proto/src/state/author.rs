@@ -78,10 +78,10 @@ impl Author {
         Some(record)
     }
 
-    /// Removes an entity for good. Whether it was ours.
+    /// Removes an entity for good. Whether it was ours; what was given away goes when its time is up.
     pub(crate) fn remove(&mut self, entity: &EntityId) -> bool {
         self.touched = true;
-        self.ghosts.remove(entity).is_none() && self.records.remove(entity).is_some()
+        !self.ghosts.contains_key(entity) && self.records.remove(entity).is_some()
     }
 
     /// The oldest tick that the next one may build on.
