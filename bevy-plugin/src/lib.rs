@@ -144,7 +144,10 @@ pub mod test_app;
 pub use entities::MeshEntities;
 pub use interpolate::{Interpolation, InterpolationDelay, NoInterpolation};
 pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
-pub use ownership::{Adoptable, MeshEntity, Mine, Owner, OwnershipCommandsExt, Replicated};
+pub use ownership::{
+    Adoptable, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy, OwnershipRefused,
+    OwnershipRequested, Replicated,
+};
 /// The SDK below: the mesh itself, without Bevy.
 pub use peerflock;
 pub use peerflock::Group;
@@ -154,12 +157,12 @@ pub use replicate::{COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, Repl
 
 /// What a game uses every day. No name in here is one of `bevy::prelude`'s.
 pub mod prelude {
-    pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh};
+    pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh, Refusal};
 
     pub use crate::{
         Adoptable, FromMesh, Interpolation, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent, MeshHandle, MeshMessageAppExt,
-        Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized,
-        ReplicateAppExt, Replicated, ToMesh,
+        Mine, NoInterpolation, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy, OwnershipRefused,
+        OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized, ReplicateAppExt, Replicated, ToMesh,
     };
 }
 

@@ -44,7 +44,7 @@ fn check(seeds: impl Iterator<Item = u64>) {
         let ending = tell(seed);
         if !ending.wrong.is_empty() {
             failed.push(seed);
-            first.get_or_insert((seed, ending.wrong.join("\n")));
+            first.get_or_insert_with(|| (seed, ending.wrong.join("\n")));
         }
     }
     if let Some((seed, story)) = first {

@@ -266,6 +266,8 @@ impl Node {
     }
 
     fn report_world(&mut self) {
+        let insisted = self.world.take_insisted();
+        self.tell_removed(&insisted);
         for event in self.world.take_events() {
             let ends = match event {
                 WorldEvent::Owner { entity, owner } => Some((entity, Some(owner))),

@@ -180,7 +180,10 @@ impl Node {
         self.pace.last_frame = now;
         let at = tick_frame::rounded(self.mesh_now(now));
         let mut snapshot = self.author.end_tick(at, now);
-        let targets = self.targets(Slot::ME, None);
+        // Where some members are not our neighbors, others must pass this on, and it must be proved.
+        let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
+        // What nobody passes on all must have from us, also who has our messages from elsewhere.
+        let targets = if relayed { self.targets(Slot::ME, None) } else { self.flood.ports().map(|(id, _)| id).collect() };
         if targets.is_empty() || self.config.hop_limit == 0 {
             return self.author.keep(snapshot);
         }
@@ -192,8 +195,6 @@ impl Node {
         let baseline = baseline.and_then(|tick| self.author.snapshot(tick)).cloned();
         let reference = reference.and_then(|tick| self.author.snapshot(tick)).cloned();
         let basis = baseline.as_deref().map(|baseline| Basis { baseline, reference: reference.as_deref() });
-        // Where some members are not our neighbors, others must pass this on, and it must be proved.
-        let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
         let acks = self.own_acks(snapshot.tick);
         let ack_bytes = acks.as_ref().map_or(0, |acks| tick_frame::encode(header(&snapshot, 0, 1, basis), Some(acks), &[]).len());

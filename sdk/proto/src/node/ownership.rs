@@ -60,6 +60,17 @@ pub enum Refusal {
     NoAnswer,
 }
 
+impl From<OwnershipError> for Refusal {
+    fn from(error: OwnershipError) -> Self {
+        match error {
+            OwnershipError::Unknown(_) => Self::Gone,
+            OwnershipError::Forbidden(_) => Self::Refused,
+            OwnershipError::TooMany | OwnershipError::Full(_) | OwnershipError::Backlog(_) => Self::Busy,
+            OwnershipError::Closed => Self::NoAnswer,
+        }
+    }
+}
+
 /// Questions without an answer.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -143,15 +154,11 @@ impl Node {
         self.world.shown_owner(entity).ok_or(OwnershipError::Unknown(*entity))
     }
 
-    /// The same as the calls of those names, for whoever only has inputs: what went wrong is an event, too.
+    /// The same for whoever only has inputs: what went wrong is an event, too.
     pub(super) fn try_request(&mut self, entity: EntityId, now: Time) {
-        let refusal = match self.request_ownership(entity, now) {
-            Ok(()) | Err(OwnershipError::Closed) => return,
-            Err(OwnershipError::Unknown(_)) => Refusal::Gone,
-            Err(OwnershipError::Forbidden(_)) => Refusal::Refused,
-            Err(OwnershipError::TooMany | OwnershipError::Full(_) | OwnershipError::Backlog(_)) => Refusal::Busy,
-        };
-        self.event(Event::OwnershipRefused { entity, refusal });
+        if let Err(error) = self.request_ownership(entity, now) {
+            self.event(Event::OwnershipRefused { entity, refusal: error.into() });
+        }
     }
 
     /// Somebody asks us for an entity.

@@ -27,6 +27,8 @@ pub(crate) struct Ownership {
     titles: BTreeMap<EntityId, Title>,
     /// What its spawner removed while nobody else had ever owned it: gone at number 1, and no neighbor need be told.
     graves: Graves,
+    /// What we removed ourselves: it is never to be ours again.
+    removed: Graves,
 }
 
 /// Who owns an entity, and how that came.
@@ -164,6 +166,17 @@ impl Ownership {
         } else {
             self.insert(entity, title);
         }
+    }
+
+    /// We remove an entity.
+    pub(crate) fn remove(&mut self, entity: EntityId, number: u32, me: PeerId) {
+        self.removed.add(entity);
+        self.set(entity, self.after(&entity, number, me, Means::Removed));
+    }
+
+    /// Whether we removed it ourselves.
+    pub(crate) fn is_removed_by_us(&self, entity: &EntityId) -> bool {
+        self.removed.has(entity)
     }
 
     /// Neighbors are to be told that the entity is gone at `number`, at least: one of them speaks of it as if it were not.

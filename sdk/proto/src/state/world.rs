@@ -19,7 +19,7 @@ use super::replica::{ClaimChange, Replica};
 use super::snapshot::Record;
 use super::{Change, KindId, Registry};
 use crate::config::{Config, Limits};
-use crate::id::{EntityId, PeerId, Tick};
+use crate::id::{EntityId, OwnershipPolicy, PeerId, Tick};
 use crate::node::WorldEvent;
 use crate::time::{MeshTime, Time};
 use crate::wire::Numbered;
@@ -44,8 +44,10 @@ pub(crate) struct World {
     /// Entities of members who left, and since when.
     orphans: BTreeMap<EntityId, Time>,
     events: Vec<WorldEvent>,
+    /// What we removed, and removed again because somebody had not heard of it.
+    insisted: Vec<Numbered>,
     /// Titles that claims changed of late, as they were before, and whose claims: those claims may yet turn out to be forged.
-    replaced: VecDeque<(Time, PeerId, EntityId, Title)>,
+    replaced: VecDeque<Replaced>,
     /// Claims about entities that their origin does not own.
     pub(crate) foreign_claims: u64,
 }
@@ -57,6 +59,17 @@ struct Shown {
     tick: Tick,
     /// Since when its owner, who is another, ought to claim it and does not.
     unclaimed: Option<Time>,
+}
+
+/// A title that a claim changed.
+#[derive(Debug)]
+struct Replaced {
+    at: Time,
+    by: PeerId,
+    entity: EntityId,
+    before: Title,
+    /// The number that the claim gave it.
+    number: u32,
 }
 
 /// The parts of a node that the world looks at and writes to.
@@ -97,6 +110,7 @@ impl World {
             contested: BTreeMap::new(),
             orphans: BTreeMap::new(),
             events: Vec::new(),
+            insisted: Vec::new(),
             replaced: VecDeque::new(),
             foreign_claims: 0,
         }
@@ -104,6 +118,11 @@ impl World {
 
     pub(crate) fn take_events(&mut self) -> Vec<WorldEvent> {
         std::mem::take(&mut self.events)
+    }
+
+    /// What others are to be told to be gone, once more.
+    pub(crate) fn take_insisted(&mut self) -> Vec<Numbered> {
+        std::mem::take(&mut self.insisted)
     }
 
     /// Whose an entity is that is here.
@@ -227,11 +246,18 @@ impl World {
                 continue;
             }
             match change.new {
-                // Ahead where it took its own back before we heard of anybody else: it never ceased to be its own.
+                // Ahead where it lost it and got it back before we heard of anybody else. By right or not, others will tell.
                 Some(record) if record.number >= title.number && record.number <= NUMBER_MAX => {
                     if record.number > title.number {
-                        self.note_replaced(origin, change.entity, title, around.now);
-                        self.ownership.set(change.entity, Title { number: record.number, ..title });
+                        self.note_replaced(Replaced {
+                            at: around.now,
+                            by: origin,
+                            entity: change.entity,
+                            before: title,
+                            number: record.number,
+                        });
+                        let adopted = change.entity.policy() != OwnershipPolicy::Seize;
+                        self.ownership.set(change.entity, Title { number: record.number, adopted, ..title });
                     }
                     self.orphans.remove(&change.entity);
                     self.show(change.entity, origin, record, change.tick, change.at, false);
@@ -252,22 +278,26 @@ impl World {
         }
     }
 
-    fn note_replaced(&mut self, origin: PeerId, entity: EntityId, title: Title, now: Time) {
-        while self.replaced.pop_front_if(|(at, ..)| now.since(*at) > REPLACED).is_some() {}
+    fn note_replaced(&mut self, replaced: Replaced) {
+        while self.replaced.pop_front_if(|older| replaced.at.since(older.at) > REPLACED).is_some() {}
         if self.replaced.len() >= REPLACED_MAX {
             self.replaced.pop_front();
         }
-        self.replaced.push_back((now, origin, entity, title));
+        self.replaced.push_back(replaced);
     }
 
     /// Some of an origin's last claims were forged: its claims change back by `changes`.
     pub(crate) fn undo(&mut self, origin: PeerId, changes: Vec<ClaimChange>, around: &mut Surroundings<'_>) {
         // From the newest to the oldest, so that what each was before all of it stays.
         let (undone, kept) =
-            std::mem::take(&mut self.replaced).into_iter().partition::<VecDeque<_>, _>(|(_, by, ..)| *by == origin);
+            std::mem::take(&mut self.replaced).into_iter().partition::<VecDeque<_>, _>(|replaced| replaced.by == origin);
         self.replaced = kept;
-        for (_, _, entity, title) in undone.into_iter().rev() {
-            self.ownership.set(entity, title);
+        for Replaced { entity, before, number, .. } in undone.into_iter().rev() {
+            // What was said of it since was said by others, or in so many words.
+            let title = self.ownership.title(&entity);
+            if (title.owner, title.number) == (Some(origin), number) {
+                self.ownership.set(entity, before);
+            }
         }
         self.shown.values_mut().filter(|shown| shown.owner == origin).for_each(|shown| shown.tick = Tick(0));
         for change in changes {

@@ -105,6 +105,10 @@ impl World {
                 }
                 continue;
             }
+            if told.owner == Some(self.me) && self.ownership.is_removed_by_us(&entity) {
+                self.insist(entity, number);
+                continue;
+            }
             if entity.policy() == OwnershipPolicy::Seize {
                 if told.beats(&title, &entity) {
                     self.enter(entity, told, around);
@@ -172,7 +176,7 @@ impl World {
             return None;
         }
         let number = self.ownership.title(&entity).number + 1;
-        self.ownership.set(entity, self.ownership.after(&entity, number, self.me, Means::Removed));
+        self.ownership.remove(entity, number, self.me);
         // The game knows.
         self.shown.remove(&entity);
         let known_to_be_others = number > 1 || adoptable || entity.policy() == OwnershipPolicy::Seize;
@@ -204,6 +208,16 @@ impl World {
         self.vanish(&entity);
     }
 
+    /// Somebody gave us, or gave back to us, what we had removed already.
+    fn insist(&mut self, entity: EntityId, number: u32) {
+        let title = self.ownership.title(&entity);
+        let ended = Title::ended(&entity, number.max(title.number) + 1, Some(self.me));
+        self.ownership.set(entity, ended);
+        self.ownership.tell_end(entity, ended.number);
+        self.vanish(&entity);
+        self.insisted.push(Numbered { entity, number: ended.number });
+    }
+
     /// Somebody has an entity at `number` that is gone for good: what it is to be told.
     fn deny(&mut self, entity: EntityId, number: u32) -> Holding {
         self.ownership.tell_end(entity, number);
@@ -212,6 +226,12 @@ impl World {
 
     pub(super) fn step(&mut self, entity: EntityId, number: u32, to: PeerId, step: Step, around: &mut Surroundings<'_>) {
         let title = self.ownership.title(&entity);
+        if to == self.me && step.means != Means::Removed && self.ownership.is_removed_by_us(&entity) {
+            if number > title.number {
+                self.insist(entity, number);
+            }
+            return;
+        }
         let orphaned = self.orphans.contains_key(&entity);
         let gone = |peer: &PeerId| orphaned || !around.present.contains(peer);
         let verdict = self.ownership.judge(&entity, number, &to, step.means, gone);
