@@ -61,6 +61,8 @@ pub(crate) struct Origin {
     packet_heard: Time,
     /// When something of it came, and what is usual between that.
     pub(crate) heard: Time,
+    /// The same of what came by itself: who must ask for everything has no way to the origin.
+    came: Time,
     interval: Duration,
     /// When we last asked a neighbor for it.
     pub(crate) asked: Time,
@@ -89,6 +91,7 @@ impl Origin {
             shunned_at: now,
             packet_heard: now,
             heard: now,
+            came: now,
             interval: Duration::ZERO,
             asked: now,
             unanswered: 0,
@@ -118,10 +121,11 @@ impl Origin {
         let since = now.since(self.heard).min(INTERVAL_MAX);
         self.interval = if since > self.interval { (self.interval + since) / 2 } else { (self.interval * 7 + since) / 8 };
         self.heard = now;
-        self.unanswered = 0;
         if repair {
             return;
         }
+        self.came = now;
+        self.unanswered = 0;
         self.pulled = 0;
         self.newest = Some(from);
         self.elsewhere = if self.parent == Some(from) { 0 } else { self.elsewhere.saturating_add(1) };
@@ -172,6 +176,6 @@ impl Origin {
     pub(super) fn is_silent(&self, now: Time) -> bool {
         let patience = SILENCE.max(self.interval * 2);
         let again = SILENCE.max(self.interval) * (1 << self.unanswered.saturating_sub(ASKED_IN_A_ROW).min(DOUBLINGS_MAX));
-        now.since(self.heard) >= patience && now.since(self.asked) >= again
+        now.since(self.came) >= patience && now.since(self.asked) >= again
     }
 }
