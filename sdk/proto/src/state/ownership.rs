@@ -147,7 +147,8 @@ impl Ownership {
             return Title { number, owner, previous: Some(from), adopted: false };
         }
         match means {
-            Means::Given(_) if title.adopted => Title { number, owner, ..title },
+            // One that got back what was taken from it gives away its own.
+            Means::Given(from) if title.adopted && title.previous != Some(from) => Title { number, owner, ..title },
             Means::Given(from) => Title { number, owner, previous: Some(from), adopted: false },
             _ if title.previous == owner && (title.adopted || title.owner.is_none()) => {
                 Title { number, owner, previous: None, adopted: false }
@@ -353,6 +354,58 @@ mod tests {
         assert_eq!(gift, title(B, Some(A), false));
         let handed_on = owned(1, B, A, true).after(&ENTITY, 2, C, Means::Given(B));
         assert_eq!(handed_on, Title { number: 2, ..title(C, Some(A), true) });
+    }
+
+    #[test]
+    fn who_got_its_own_back_gives_it_away_by_right_but_who_adopts_what_it_gave_is_an_adopter() {
+        let back = owned(1, B, A, true).after(&ENTITY, 2, A, Means::Given(B));
+        let mut ownership = Ownership::default();
+        ownership.set(ENTITY, back);
+        assert_eq!(ownership.after(&ENTITY, 3, C, Means::Given(A)), Title { number: 3, ..title(C, Some(A), false) });
+        let again = owned(1, B, A, false).after(&ENTITY, 2, A, Means::Adopted);
+        assert_eq!(again, Title { number: 2, ..title(A, Some(B), true) });
+    }
+
+    #[test]
+    fn what_may_be_seized_comes_to_the_same_whatever_the_order_of_the_news() {
+        let ball = EntityId::new(A, Boot(1), 7, OwnershipPolicy::Seize);
+        let news = [
+            (1, B, Means::Seized),
+            (1, C, Means::Seized),
+            (2, A, Means::Given(C)),
+            (2, B, Means::Adopted),
+            (2, C, Means::Seized),
+        ];
+        let told = |order: &[usize], removed: bool| {
+            let mut ownership = Ownership::default();
+            for (number, to, means) in order.iter().map(|index| news[*index]) {
+                if ownership.judge(&ball, number, &to, means, |_| false) == Verdict::Take {
+                    ownership.set(ball, ownership.after(&ball, number, to, means));
+                }
+                if removed && ownership.judge(&ball, 1, &A, Means::Removed, |_| false) == Verdict::Take {
+                    ownership.set(ball, ownership.after(&ball, 1, A, Means::Removed));
+                }
+            }
+            let title = ownership.title(&ball);
+            (title.number, title.owner)
+        };
+        let orders = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3], [1, 3, 0, 4, 2]];
+        for order in orders {
+            assert_eq!(told(&order, false), told(&orders[0], false));
+            assert_eq!(told(&order, true), (NUMBER_MAX, None), "removed is removed");
+        }
+        // Where the policy forbids it, nobody takes it.
+        assert_eq!(Ownership::default().judge(&ENTITY, 1, &B, Means::Seized, |_| true), Verdict::Refuse);
+    }
+
+    #[test]
+    fn an_end_is_kept_without_telling_neighbors_until_one_speaks_of_it() {
+        let mut ownership = Ownership::default();
+        ownership.remove(ENTITY, 1, A);
+        assert_eq!((ownership.owner(&ENTITY), ownership.titles().count()), (None, 0));
+        assert!(ownership.is_removed_by_us(&ENTITY));
+        ownership.tell_end(ENTITY, 4);
+        assert_eq!(ownership.titles().map(|(_, title)| (title.number, title.owner)).collect::<Vec<_>>(), [(4, None)]);
     }
 
     #[test]

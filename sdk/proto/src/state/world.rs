@@ -382,4 +382,22 @@ mod tests {
         hear_giver(&mut world, &mut author);
         assert_eq!((world.len(), author.records().len(), world.foreign_claims), (0, 0, 1));
     }
+
+    #[test]
+    fn what_may_not_be_seized_is_not_and_is_counted() {
+        let (mut world, mut author) = (World::new(ME, &Config::default()), Author::new(&Registry::default()));
+        let (replicas, present) = (BTreeMap::new(), BTreeSet::from([ME, GIVER]));
+        let mut around =
+            Surroundings { author: &mut author, replicas: &replicas, present: &present, now: Time(0), mesh_now: MeshTime(0) };
+        let mine = |policy| EntityId::new(ME, Boot(1), 1, policy);
+        let policies = [OwnershipPolicy::Ask, OwnershipPolicy::Refuse, OwnershipPolicy::Grant, OwnershipPolicy::Seize];
+        let spawns = policies.map(|policy| Change::Spawn { entity: mine(policy), orphan: Orphan::Adopt });
+        world.commit(spawns.into(), &Registry::default(), &Limits::default(), &mut around);
+        for policy in policies {
+            world.seized(GIVER, vec![Numbered { entity: mine(policy), number: 1 }], &mut around);
+            let owner = if policy == OwnershipPolicy::Seize { GIVER } else { ME };
+            assert_eq!(world.shown_owner(&mine(policy)), Some(owner), "{policy:?}");
+        }
+        assert_eq!(world.foreign_claims, 3);
+    }
 }
