@@ -57,6 +57,7 @@
 //! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared components.
 //! Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it vanishes
 //! everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay takes it over.
+//! Spawned with an [`OwnershipPolicy`], it can be asked for, or seized; see [`OwnershipCommandsExt`].
 //!
 //! # 4. The owner
 //! Every shared entity has an [`Owner`], and only the owner's changes count. Our own ones carry [`Mine`]:
