@@ -31,7 +31,7 @@ fn the_same_seed_tells_the_same_story() {
 
 #[allow(clippy::disallowed_methods, reason = "which seeds a test tries is no setting of the protocol")]
 fn seeds() -> Range<u64> {
-    let usual = 1..201;
+    let usual = 1..151;
     let Ok(asked) = std::env::var("PEERFLOCK_OWNERSHIP_SEEDS") else { return usual };
     let (from, to) = asked.split_once("..").expect("PEERFLOCK_OWNERSHIP_SEEDS is FROM..TO");
     from.parse().expect("a number")..to.parse().expect("a number")
