@@ -227,7 +227,11 @@ impl Story {
             }
             3 if !own.is_empty() && self.one_in(3) => {
                 let entity = own[self.below(own.len())].0;
-                self.fates.removed(entity, me, self.step);
+                let others = self.alive.iter().filter(|other| **other != index);
+                let contested = others
+                    .copied()
+                    .any(|other| self.views.get(&other).is_some_and(|view| view.get(&entity) == Some(&self.sim.peer(other))));
+                self.fates.removed(entity, me, contested, self.step);
                 self.views.entry(index).or_default().remove(&entity);
                 changes.push(Change::Despawn { entity });
             }

@@ -20,6 +20,8 @@ struct Life {
     end: End,
     /// Who has it by right: its spawner, or whom it was given by that. None: that one died.
     right: Option<PeerId>,
+    /// Whether that ever was another than the spawner.
+    passed: bool,
     /// Everyone who was ever taken for its owner.
     owners: BTreeSet<PeerId>,
     /// When something last happened to it that others must hear of.
@@ -50,7 +52,10 @@ impl Fates {
     pub(super) fn spawned(&mut self, entity: EntityId, orphan: Orphan, step: u32) {
         let owners = BTreeSet::from([entity.spawner]);
         let story = vec![format!("{step}: spawned, {orphan:?}")];
-        self.entities.insert(entity, Life { orphan, end: End::None, right: Some(entity.spawner), owners, last: step, story });
+        self.entities.insert(
+            entity,
+            Life { orphan, end: End::None, right: Some(entity.spawner), passed: false, owners, last: step, story },
+        );
     }
 
     /// It is `owner`'s, as somebody was told. `from`: that one had it so far.
@@ -61,13 +66,17 @@ impl Fates {
         if from.is_some() && life.right == from {
             // By right, and gave it away: nothing else makes another the owner for it.
             life.right = (!dead).then_some(owner);
+            life.passed = true;
             life.last = step;
         }
     }
 
-    pub(super) fn removed(&mut self, entity: EntityId, by: PeerId, step: u32) {
+    /// `contested`: somebody else thinks that it owns it as well, out of reach. Then only who is sure to be in the right ends it: its
+    /// spawner, that never gave it away, or who removes what may be seized.
+    pub(super) fn removed(&mut self, entity: EntityId, by: PeerId, contested: bool, step: u32) {
         let Some(life) = self.entities.get_mut(&entity) else { return };
-        let by_right = entity.policy() == OwnershipPolicy::Seize || life.right.is_none_or(|right| right == by);
+        let sure = !contested || !life.passed;
+        let by_right = entity.policy() == OwnershipPolicy::Seize || (sure && life.right.is_none_or(|right| right == by));
         life.end = match life.end {
             End::Removed(_) => life.end,
             _ if by_right => End::Removed(by),

@@ -209,7 +209,11 @@ impl World {
                         let record = Arc::new(record);
                         self.ownership.set(entity, self.ownership.after(&entity, number, to, Means::Given(self.me)));
                         self.show(entity, to, record.clone(), around.author.tick(), around.mesh_now, true);
-                        if let Some(shown) = self.shown.get_mut(&entity) {
+                        // It seized it before we gave it, and is further on already.
+                        let claim = around.replicas.get(&to).and_then(|replica| replica.claim(&entity));
+                        if let Some(claim) = claim.filter(|claim| claim.number == number).cloned() {
+                            self.show(entity, to, claim, Tick(0), around.mesh_now, false);
+                        } else if let Some(shown) = self.shown.get_mut(&entity) {
                             shown.unclaimed = Some(around.now);
                         }
                         self.events.push(WorldEvent::Owner { entity, owner: to });
