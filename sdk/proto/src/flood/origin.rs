@@ -7,6 +7,8 @@ use super::{PortId, PortSet, Window};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
+/// An origin all of whose frames had to be asked for so long has lost its tree as well.
+const WITHOUT_WAY: Duration = Duration::from_secs(2);
 /// An origin silent for so long, or for twice what is usual between its frames, may have lost its tree.
 const SILENCE: Duration = Duration::from_millis(250);
 /// So often such an origin is asked for before we take more time each time, and so often that time doubles.
@@ -121,11 +123,15 @@ impl Origin {
         let since = now.since(self.heard).min(INTERVAL_MAX);
         self.interval = if since > self.interval { (self.interval + since) / 2 } else { (self.interval * 7 + since) / 8 };
         self.heard = now;
+        if !repair {
+            self.came = now;
+        }
+        if now.since(self.came) < WITHOUT_WAY {
+            self.unanswered = 0;
+        }
         if repair {
             return;
         }
-        self.came = now;
-        self.unanswered = 0;
         self.pulled = 0;
         self.newest = Some(from);
         self.elsewhere = if self.parent == Some(from) { 0 } else { self.elsewhere.saturating_add(1) };
@@ -176,6 +182,7 @@ impl Origin {
     pub(super) fn is_silent(&self, now: Time) -> bool {
         let patience = SILENCE.max(self.interval * 2);
         let again = SILENCE.max(self.interval) * (1 << self.unanswered.saturating_sub(ASKED_IN_A_ROW).min(DOUBLINGS_MAX));
-        now.since(self.came) >= patience && now.since(self.asked) >= again
+        let silent = now.since(self.heard) >= patience || now.since(self.came) >= WITHOUT_WAY.max(patience);
+        silent && now.since(self.asked) >= again
     }
 }
