@@ -147,6 +147,8 @@ impl Ownership {
             return Title { number, owner, previous: Some(from), adopted: false };
         }
         match means {
+            // Whether it was its own to give, or its end is the truth, others will tell.
+            Means::Given(_) if title.owner.is_none() => Title { number, owner, previous: title.previous, adopted: true },
             // One that got back what was taken from it gives away its own.
             Means::Given(from) if title.adopted && title.previous != Some(from) => Title { number, owner, ..title },
             Means::Given(from) => Title { number, owner, previous: Some(from), adopted: false },
