@@ -56,10 +56,10 @@
 //! not here yet has an empty entity kept for it; one that is not shared arrives as `Entity::PLACEHOLDER`.
 //!
 //! # 3. `Replicated`
-//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared
-//! components. Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it
-//! vanishes everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay
-//! takes it over.
+//! What is spawned with [`Replicated`] appears on every peer, late joiners included, as an entity with the same shared components.
+//! Sprites, sounds and the like are each peer's own: add them in a system on `Added<Replicated>`. Despawn it, and it vanishes
+//! everywhere. When its owner leaves it vanishes too, unless it was spawned [`Adoptable`]: then one of those who stay takes it over.
+//! Spawned with an [`OwnershipPolicy`], it can be asked for, or seized; see [`OwnershipCommandsExt`].
 //!
 //! # 4. The owner
 //! Every shared entity has an [`Owner`], and only the owner's changes count. Our own ones carry [`Mine`]:
@@ -156,7 +156,10 @@ pub use bevy_peerflock_derive::Quantized;
 pub use entities::MeshEntities;
 pub use interpolate::{Interpolation, InterpolationAppExt, InterpolationDelay, NoInterpolation, TeleportCommandsExt};
 pub use messages::{FromMesh, MeshMessageAppExt, MessageError, ToMesh};
-pub use ownership::{Adoptable, MeshEntity, Mine, Owner, OwnershipCommandsExt, Replicated};
+pub use ownership::{
+    Adoptable, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy, OwnershipRefused,
+    OwnershipRequested, Replicated,
+};
 /// The SDK below: the mesh itself, without Bevy.
 pub use peerflock;
 pub use peerflock::Group;
@@ -171,13 +174,13 @@ pub use resources::{SharedResource, owns_resource};
 
 /// What a game uses every day. No name in here is one of `bevy::prelude`'s.
 pub mod prelude {
-    pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh};
+    pub use peerflock::{EntityId, Farewell, PeerId, PeerMesh, Refusal};
 
     pub use crate::{
         Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
-        MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipCommandsExt, PeerEvent, PeerflockPlugin,
-        PeerflockSystems, Peers, Quantized, ReplicateAppExt, Replicated, Replication, SharedResource, TeleportCommandsExt,
-        ToMesh, TransformPrecision, owns_resource,
+        MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy,
+        OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized, ReplicateAppExt,
+        Replicated, Replication, SharedResource, TeleportCommandsExt, ToMesh, TransformPrecision, owns_resource,
     };
 }
 

@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::entities::{MeshEntities, despawn};
 use crate::interpolate::{Interpolation, Jumps, Playbacks, interpolate};
-use crate::ownership::{Giving, MeshEntity, Mine, Owner};
+use crate::ownership::{Giving, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipRefused, OwnershipRequested};
 use crate::presence::{MeshEvent, PeerEvent, Peers};
 use crate::replicate::{Kinds, Parent, Sending, register};
 use crate::send::{self, Outbox, Steps};
@@ -51,7 +51,10 @@ impl Plugin for PeerflockPlugin {
             .init_resource::<messages::Topics>()
             .insert_resource(Planned(self.builder.clone()))
             .add_message::<PeerEvent>()
-            .add_message::<MeshEvent>();
+            .add_message::<MeshEvent>()
+            .add_message::<OwnershipRequested>()
+            .add_message::<OwnershipRefused>()
+            .add_message::<OwnershipChanged>();
         register::<Parent>(app, Sending::OnChange);
         register::<Jumps>(app, Sending::OnChange);
 

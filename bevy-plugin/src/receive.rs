@@ -8,7 +8,10 @@ use crate::engine::{Entity, World};
 use crate::entities::{Held, Known, MeshEntities, despawn, expire_awaited, resolve};
 use crate::interpolate::{Moment, Playbacks, Samples};
 use crate::messages::{self, Incoming};
-use crate::ownership::{Adoptable, Giving, MeshEntity, Mine, Owner, Replicated};
+use crate::ownership::{
+    Adoptable, Giving, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipPolicy, OwnershipRefused, OwnershipRequested,
+    Replicated,
+};
 use crate::plugin::{self, MeshHandle};
 use crate::presence::{MeshEvent, PeerEvent, Peers};
 use crate::replicate::{Arrived, KindTable, Kinds, Parent};
@@ -59,6 +62,17 @@ impl Intake {
             }
             Event::Message { from, topic, private, payload } => {
                 messages::receive(world, Incoming { from, topic, private, payload });
+            }
+            Event::OwnershipRequested { entity, peer } => {
+                if let Some(entity) = world.resource::<MeshEntities>().entity(entity) {
+                    world.write_message(OwnershipRequested { entity, peer });
+                }
+            }
+            Event::OwnershipRefused { entity, refusal } => {
+                // What is gone from here needs no refusal: the game has seen it go.
+                if let Some(entity) = world.resource::<MeshEntities>().entity(entity) {
+                    world.write_message(OwnershipRefused { entity, refusal });
+                }
             }
             Event::World(event) => match event {
                 WorldEvent::Appeared { entity, owner, orphan } => self.appeared(world, entity, owner, orphan),
@@ -127,6 +141,9 @@ impl Intake {
             self.take_over(world, id, entity);
         } else if let Ok(mut here) = world.get_entity_mut(entity) {
             here.remove::<(Mine, Giving)>().insert(Owner(owner));
+        }
+        if let Some(from) = was {
+            world.write_message(OwnershipChanged { entity, from, to: owner });
         }
     }
 
@@ -201,6 +218,9 @@ impl Intake {
         here.insert((MeshEntity(id), Owner(owner), Replicated));
         if orphan == Orphan::Adopt {
             here.insert(Adoptable);
+        }
+        if id.policy() != peerflock::OwnershipPolicy::Ask {
+            here.insert(OwnershipPolicy::from(id.policy()));
         }
         if owner == self.me {
             here.insert(Mine::new());

@@ -9,7 +9,7 @@ use crate::engine::{
     Ref, Remove, Res, ResMut, Resource, SystemChangeTick, SystemSet, With, Without, World,
 };
 use crate::entities::{Held, Known, MeshEntities};
-use crate::ownership::{Adoptable, Giving, MeshEntity, Mine, Owner, Replicated};
+use crate::ownership::{Adoptable, Giving, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipPolicy, Replicated};
 use crate::plugin::MeshHandle;
 use crate::presence::MeshEvent;
 use crate::replicate::{Codec, Gate, KindTable, Kinds, Parent, Sending};
@@ -68,7 +68,8 @@ pub(crate) fn announce(world: &mut World, fresh: &mut QueryState<Entity, (With<R
     for entity in &fresh {
         // An observer may have despawned it on the way here.
         let Ok(mut here) = world.get_entity_mut(*entity) else { continue };
-        let id = mesh.spawn();
+        let policy = here.get::<OwnershipPolicy>().copied().unwrap_or_default();
+        let id = mesh.spawn_with(policy.into());
         let orphan = if here.contains::<Adoptable>() { Orphan::Adopt } else { Orphan::Vanish };
         here.insert((MeshEntity(id), Owner(mesh.id())));
         world.resource_mut::<MeshEntities>().insert(id, Known::new(*entity, mesh.id(), orphan));
@@ -214,6 +215,7 @@ fn give(
         if let Ok(mut here) = world.get_entity_mut(entity) {
             here.remove::<Mine>().insert(Owner(to));
         }
+        world.write_message(OwnershipChanged { entity, from: mesh.id(), to });
     }
 }
 

@@ -132,3 +132,72 @@ fn a_flock_passes_in_one_tick() {
     let world = mesh.app(0).world_mut();
     assert_eq!(world.query_filtered::<(), (With<Replicated>, With<Mine>)>().iter(world).count(), 0);
 }
+
+/// What was written as a message of this type since the last call.
+fn read<M: Message + Clone>(mesh: &mut TestMesh, peer: usize) -> Vec<M> {
+    mesh.app(peer).world_mut().resource_mut::<Messages<M>>().drain().collect()
+}
+
+fn command(mesh: &mut TestMesh, peer: usize, entity: Entity, command: impl FnOnce(&mut EntityCommands<'_>)) {
+    command(&mut mesh.app(peer).world_mut().commands().entity(entity));
+    mesh.app(peer).world_mut().flush();
+}
+
+#[test]
+fn whoever_asks_gets_it_if_the_owners_game_says_so() {
+    let mut mesh = TestMesh::new(2, game);
+    let here = mesh.app(0).world_mut().spawn((Replicated, Health(1))).id();
+    let there = mesh.until_seen(0, here, 1);
+    let (owner, asker) = (mesh.id(0), mesh.id(1));
+    for grant in [false, true] {
+        command(&mut mesh, 1, there, |entity| {
+            entity.request_ownership();
+        });
+        let mut asked = Vec::new();
+        mesh.until("the owner is asked", |mesh| {
+            asked.extend(read::<OwnershipRequested>(mesh, 0));
+            !asked.is_empty()
+        });
+        assert_eq!(asked, [OwnershipRequested { entity: here, peer: asker }]);
+        command(&mut mesh, 0, here, |entity| {
+            entity.answer_request(asker, grant);
+        });
+        let (mut refused, mut changed) = (Vec::new(), Vec::new());
+        mesh.until("there is an answer", |mesh| {
+            refused.extend(read::<OwnershipRefused>(mesh, 1));
+            changed.extend(read::<OwnershipChanged>(mesh, 1));
+            !refused.is_empty() || !changed.is_empty()
+        });
+        if grant {
+            assert_eq!(changed, [OwnershipChanged { entity: there, from: owner, to: asker }]);
+            mesh.until("it is the asker's", |mesh| is_whose(mesh, [here, there], 1));
+        } else {
+            assert_eq!(refused, [OwnershipRefused { entity: there, refusal: Refusal::Refused }]);
+        }
+    }
+}
+
+#[test]
+fn the_ball_is_whose_who_seizes_it_and_nothing_else_is() {
+    let mut mesh = TestMesh::new(2, game);
+    let ball = mesh.app(0).world_mut().spawn((Replicated, OwnershipPolicy::Seize, Health(1))).id();
+    let avatar = mesh.app(0).world_mut().spawn((Replicated, Health(2))).id();
+    let (ball_there, avatar_there) = (mesh.until_seen(0, ball, 1), mesh.until_seen(0, avatar, 1));
+    assert_eq!(mesh.app(1).world().get::<OwnershipPolicy>(ball_there), Some(&OwnershipPolicy::Seize));
+    assert_eq!(mesh.app(1).world().get::<OwnershipPolicy>(avatar_there), None);
+    for entity in [ball_there, avatar_there] {
+        command(&mut mesh, 1, entity, |entity| {
+            entity.seize();
+        });
+    }
+    assert_eq!(read::<OwnershipRefused>(&mut mesh, 1), [OwnershipRefused { entity: avatar_there, refusal: Refusal::Refused }]);
+    mesh.until("it is the other's", |mesh| is_whose(mesh, [ball, ball_there], 1));
+    assert!(is_whose(&mut mesh, [avatar, avatar_there], 0));
+    // And back, with what was done to it meanwhile.
+    mesh.app(1).world_mut().get_mut::<Health>(ball_there).unwrap().0 = 7;
+    mesh.until("its new owner is heard", |mesh| mesh.app(0).world().get::<Health>(ball) == Some(&Health(7)));
+    command(&mut mesh, 0, ball, |entity| {
+        entity.seize();
+    });
+    mesh.until("it is back", |mesh| is_whose(mesh, [ball, ball_there], 0));
+}

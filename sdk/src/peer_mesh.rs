@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peerflock_proto::{
-    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, PeerId, Profile, SendError, Target, Topic,
+    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile, SendError,
+    Target, Topic,
 };
 
 use crate::driver::Shared;
@@ -98,8 +99,39 @@ impl PeerMesh {
     }
 
     /// A number for a new entity of ours. Announce it with [`Change::Spawn`] in a [`commit`](Self::commit).
+    ///
+    /// Whoever wants to own it must ask us; see [`spawn_with`](Self::spawn_with) for other ways.
     pub fn spawn(&self) -> EntityId {
-        self.handle.shared.spawn(self.handle.peer, self.handle.boot)
+        self.spawn_with(OwnershipPolicy::default())
+    }
+
+    /// A number for a new entity of ours, which others may come to own as `policy` says, for as long as it exists.
+    pub fn spawn_with(&self, policy: OwnershipPolicy) -> EntityId {
+        self.handle.shared.spawn(self.handle.peer, self.handle.boot, policy)
+    }
+
+    /// Asks the owner of an entity for it. What comes of it is an event: [`WorldEvent::Owner`](crate::WorldEvent::Owner) with
+    /// ourselves as the owner, or [`Event::OwnershipRefused`], after five seconds at the latest.
+    ///
+    /// # Errors
+    /// If it cannot be asked for. No event follows then.
+    pub fn request_ownership(&self, entity: EntityId) -> Result<(), OwnershipError> {
+        self.handle.shared.act(|node, now| node.request_ownership(entity, now))
+    }
+
+    /// Answers [`Event::OwnershipRequested`]. Nothing happens if `peer` does not wait for that answer (any more).
+    pub fn answer_request(&self, entity: EntityId, peer: PeerId, grant: bool) {
+        self.handle.shared.act(|node, now| node.answer_request(entity, peer, grant, now));
+    }
+
+    /// Takes an entity that was spawned with [`OwnershipPolicy::Seize`]: it is ours at once, and all are told. Where another does
+    /// the same at the same time, all come to the same one of the two, and the other is told by
+    /// [`WorldEvent::Owner`](crate::WorldEvent::Owner).
+    ///
+    /// # Errors
+    /// If it cannot be taken. Nothing changed then.
+    pub fn seize(&self, entity: EntityId) -> Result<(), OwnershipError> {
+        self.handle.shared.act(|node, now| node.seize(entity, now))
     }
 
     /// Ends a tick of the game: applies `changes` to the entities that we own and sends everybody what is new.

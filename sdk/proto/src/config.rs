@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::state::Registry;
+use crate::state::{KindId, Registry};
 
 /// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
 #[derive(Clone, Debug)]
@@ -36,6 +36,12 @@ pub struct Config {
     /// When all of our neighbors fall silent at once, two at the least, it is we who are cut off, or the whole mesh is: no link is
     /// closed and nobody is gone for as long as that lasts, but no longer than this. Default 15 s; zero for never.
     pub outage_max: Duration,
+    /// Whether this peer adopts what leavers leave behind. If not, the next in rank does, half a second later. Default true.
+    pub adopts: bool,
+    /// The component that says where things are, by its first three integers: with it, a leaver's entities go to whoever is nearest,
+    /// and a member is where its own entities are that vanish with it. Without it, and for members that are nowhere, a hash decides. All
+    /// members should say the same. Default none.
+    pub nearest_by: Option<KindId>,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -53,6 +59,8 @@ impl Default for Config {
             member_silence: Duration::from_millis(1_500),
             state_rate: None,
             outage_max: Duration::from_secs(15),
+            adopts: true,
+            nearest_by: None,
             limits: Limits::default(),
         }
     }

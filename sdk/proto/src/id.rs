@@ -179,8 +179,50 @@ pub struct EntityId {
     pub spawner: PeerId,
     /// The spawner's start in which it did.
     pub boot: Boot,
-    /// Counts the spawner's entities from 0.
+    /// Counts the spawner's entities from 0, below [`EntityId::COUNT_MAX`]; the two bits above that are the [`OwnershipPolicy`].
     pub counter: u32,
+}
+
+impl EntityId {
+    /// So many entities of one policy can one start of one peer name.
+    pub const COUNT_MAX: u32 = 1 << 30;
+
+    /// The name of a new entity: the spawner's `count`-th, from 0. Counts beyond [`COUNT_MAX`](Self::COUNT_MAX) begin again.
+    pub fn new(spawner: PeerId, boot: Boot, count: u32, policy: OwnershipPolicy) -> Self {
+        let policy = match policy {
+            OwnershipPolicy::Ask => 0,
+            OwnershipPolicy::Refuse => 1,
+            OwnershipPolicy::Grant => 2,
+            OwnershipPolicy::Seize => 3,
+        };
+        Self { spawner, boot, counter: count % Self::COUNT_MAX + policy * Self::COUNT_MAX }
+    }
+
+    /// How others may become its owner: the same for all who know its name, and for ever.
+    pub fn policy(&self) -> OwnershipPolicy {
+        match self.counter / Self::COUNT_MAX {
+            0 => OwnershipPolicy::Ask,
+            1 => OwnershipPolicy::Refuse,
+            2 => OwnershipPolicy::Grant,
+            _ => OwnershipPolicy::Seize,
+        }
+    }
+}
+
+/// How others may become the owner of an entity. Chosen by its spawner, and a part of its name: nobody can change it later, all who
+/// hear of the entity know it, and everything that its owner signs covers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnershipPolicy {
+    /// The owner's game is asked, and grants or refuses.
+    #[default]
+    Ask,
+    /// Nobody: requests are refused, without asking the game. The owner may still give it away.
+    Refuse,
+    /// Whoever asks: the owner hands it over to the first, without asking the game.
+    Grant,
+    /// Whoever takes it, at once and without asking; requests are granted as well. For what passes from hand to hand faster than a
+    /// question and its answer take: a ball.
+    Seize,
 }
 
 /// What tells nearly all apart: keys are random, so that their first bytes are enough.
@@ -208,7 +250,13 @@ impl PartialOrd for EntityId {
 
 impl fmt::Display for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:?}/{}", self.spawner.short(), self.boot, self.counter)
+        let policy = match self.policy() {
+            OwnershipPolicy::Ask => "",
+            OwnershipPolicy::Refuse => "r",
+            OwnershipPolicy::Grant => "g",
+            OwnershipPolicy::Seize => "s",
+        };
+        write!(f, "{}/{:?}/{policy}{}", self.spawner.short(), self.boot, self.counter % Self::COUNT_MAX)
     }
 }
 
@@ -248,6 +296,18 @@ mod tests {
         let id = Identity::from_seed([7; 32]).peer_id();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("é".repeat(32).parse::<PeerId>(), Err(ParseIdError));
+    }
+
+    #[test]
+    fn an_entitys_name_keeps_its_policy() {
+        let all = [OwnershipPolicy::Ask, OwnershipPolicy::Refuse, OwnershipPolicy::Grant, OwnershipPolicy::Seize];
+        for (policy, shown) in all.into_iter().zip(["5", "r5", "g5", "s5"]) {
+            let id = |count| EntityId::new(PeerId([1; 32]), Boot(2), count, policy);
+            assert_eq!(id(5).policy(), policy);
+            assert_eq!(id(5).to_string(), format!("01010101/00000002/{shown}"));
+            assert_eq!((id(EntityId::COUNT_MAX - 1).policy(), id(EntityId::COUNT_MAX)), (policy, id(0)));
+        }
+        assert_eq!(EntityId::new(PeerId([1; 32]), Boot(2), 7, OwnershipPolicy::Ask).counter, 7);
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub mod wire;
 
 pub use admission::MeshKey;
 pub use config::{Config, Limits, NeighborLimits, Profile};
-pub use id::{Boot, EntityId, Identity, LinkId, MeshId, ParseIdError, PeerId, Signature, Tick};
+pub use id::{Boot, EntityId, Identity, LinkId, MeshId, OwnershipPolicy, ParseIdError, PeerId, Signature, Tick};
 pub use message::SendError;
 pub use node::{
-    Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output, Target, Topic,
-    WorldEvent,
+    ANSWER_WITHIN, Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output,
+    OwnershipError, REQUESTS_MAX, Refusal, Target, Topic, WorldEvent,
 };
 pub use state::{Change, Fields, Group, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
 pub use time::{MeshTime, Time};

@@ -29,6 +29,7 @@ mod keyframes;
 mod messages;
 mod neighbors;
 mod outage;
+mod ownership;
 mod parcels;
 mod presence;
 mod proofs;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use io::*;
+pub use ownership::{ANSWER_WITHIN, OwnershipError, REQUESTS_MAX, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 pub use report::{Beacon, Counters, LinkInfo, Member};
@@ -89,6 +91,7 @@ pub struct Node {
     acks: AckTable,
     world: World,
     keyframes: keyframes::Keyframes,
+    requests: ownership::Requests,
 
     broadcast: Broadcast,
     private: Private,
@@ -142,8 +145,9 @@ impl Node {
             author: Author::new(&config.registry),
             replicas: BTreeMap::new(),
             acks: AckTable::default(),
-            world: World::new(me),
+            world: World::new(me, &config),
             keyframes: keyframes::Keyframes::default(),
+            requests: ownership::Requests::default(),
             broadcast,
             private: Private::default(),
             hints: BTreeMap::new(),
@@ -219,6 +223,12 @@ impl Node {
             Input::Probed { address, rtt } => self.probed(address, rtt, now),
             Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),
+            Input::RequestOwnership(entity) => self.try_request(entity, now),
+            Input::AnswerRequest { entity, peer, grant } => self.answer_request(entity, peer, grant, now),
+            Input::Seize(entity) => {
+                // Whoever wants to know whether it could be calls `seize`.
+                let _ = self.seize(entity, now);
+            }
             Input::Send { to, topic, payload } => {
                 // Whoever wants to know whether it was sent calls `send`.
                 let _ = self.send(to, topic, payload, now);
@@ -263,8 +273,18 @@ impl Node {
     }
 
     fn report_world(&mut self) {
+        let insisted = self.world.take_insisted();
+        self.tell_removed(&insisted);
         for event in self.world.take_events() {
+            let ends = match event {
+                WorldEvent::Owner { entity, owner } => Some((entity, Some(owner))),
+                WorldEvent::Vanished { entity } => Some((entity, None)),
+                WorldEvent::Appeared { .. } | WorldEvent::Set { .. } | WorldEvent::Unset { .. } => None,
+            };
             self.outputs.push_back(Output::Event(Event::World(event)));
+            if let Some((entity, owner)) = ends {
+                self.settle_requests(entity, owner);
+            }
         }
     }
 

@@ -15,8 +15,8 @@ pub(crate) mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Presence, REFERRALS_MAX, Receipt,
-    Referral, Signed, Standing, Verdict, Welcome,
+    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Numbered, Presence,
+    REFERRALS_MAX, Receipt, Referral, Signed, Standing, Verdict, Welcome,
 };
 pub(crate) use packet::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf, UNRELAYED_HOP_LIMIT};
 pub use parcel::decode_parcel as fuzz_parcel;

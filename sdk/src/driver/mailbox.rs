@@ -122,7 +122,12 @@ impl State {
             + match &event {
                 Event::Message { payload, .. } => payload.len(),
                 Event::PeerJoined { profile, .. } | Event::PeerChanged { profile, .. } => profile.name.len() + profile.data.len(),
-                Event::Joined | Event::Refused { .. } | Event::PeerLeft { .. } | Event::World(_) => 0,
+                Event::Joined
+                | Event::Refused { .. }
+                | Event::PeerLeft { .. }
+                | Event::World(_)
+                | Event::OwnershipRequested { .. }
+                | Event::OwnershipRefused { .. } => 0,
             };
         self.notice_bytes += cost;
         let place = self.place(event);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Node, PeerId, Time};
+use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Node, OwnershipPolicy, PeerId, Time};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -123,8 +123,8 @@ impl Shared {
     }
 
     /// Numbers an entity of ours.
-    pub(crate) fn spawn(&self, spawner: PeerId, boot: Boot) -> EntityId {
-        EntityId { spawner, boot, counter: self.entities_spawned.fetch_add(1, Ordering::Relaxed) }
+    pub(crate) fn spawn(&self, spawner: PeerId, boot: Boot, policy: OwnershipPolicy) -> EntityId {
+        EntityId::new(spawner, boot, self.entities_spawned.fetch_add(1, Ordering::Relaxed), policy)
     }
 
     pub(crate) fn listing(&self) -> Listing {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use peerflock_proto::{Identity, Limits, NeighborLimits, Profile, Registry};
+use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry};
 use quinn::AsyncUdpSocket;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,8 @@ pub struct PeerMeshBuilder {
     pub(super) neighbors: NeighborLimits,
     pub(super) registry: Registry,
     pub(super) limits: Limits,
+    pub(super) adopts: bool,
+    pub(super) nearest_by: Option<KindId>,
     pub(super) interface: Option<Interface>,
     pub(super) bind: Option<SocketAddr>,
     pub(super) tickets: Vec<Ticket>,
@@ -52,6 +54,8 @@ impl PeerMeshBuilder {
             neighbors: NeighborLimits::default(),
             registry: Registry::default(),
             limits: Limits::default(),
+            adopts: true,
+            nearest_by: None,
             interface: None,
             bind: None,
             tickets: Vec::new(),
@@ -122,6 +126,19 @@ impl PeerMeshBuilder {
     /// Sizes and counts that nothing may exceed.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether to adopt what leavers leave behind. Yes by default; a peer that only looks on may leave that to the others.
+    pub fn adopts(mut self, adopts: bool) -> Self {
+        self.adopts = adopts;
+        self
+    }
+
+    /// The component that says where things are, by its first three integers: with it, what a leaver leaves behind goes to whoever is
+    /// nearest. All members should say the same. Without it, a hash decides.
+    pub fn nearest_by(mut self, kind: KindId) -> Self {
+        self.nearest_by = Some(kind);
         self
     }
 

@@ -194,6 +194,8 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         registry: builder.registry.clone(),
         addresses,
         limits: builder.limits,
+        adopts: builder.adopts,
+        nearest_by: builder.nearest_by,
         ..Config::default()
     };
     Node::new(config, identity, key, seed, Time::default())

@@ -7,6 +7,8 @@ use super::{PortId, PortSet, Window};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
+/// An origin all of whose frames had to be asked for so long has lost its tree as well.
+const WITHOUT_WAY: Duration = Duration::from_secs(2);
 /// An origin silent for so long, or for twice what is usual between its frames, may have lost its tree.
 const SILENCE: Duration = Duration::from_millis(250);
 /// So often such an origin is asked for before we take more time each time, and so often that time doubles.
@@ -61,6 +63,8 @@ pub(crate) struct Origin {
     packet_heard: Time,
     /// When something of it came, and what is usual between that.
     pub(crate) heard: Time,
+    /// The same of what came by itself: who must ask for everything has no way to the origin.
+    came: Time,
     interval: Duration,
     /// When we last asked a neighbor for it.
     pub(crate) asked: Time,
@@ -89,6 +93,7 @@ impl Origin {
             shunned_at: now,
             packet_heard: now,
             heard: now,
+            came: now,
             interval: Duration::ZERO,
             asked: now,
             unanswered: 0,
@@ -118,7 +123,12 @@ impl Origin {
         let since = now.since(self.heard).min(INTERVAL_MAX);
         self.interval = if since > self.interval { (self.interval + since) / 2 } else { (self.interval * 7 + since) / 8 };
         self.heard = now;
-        self.unanswered = 0;
+        if !repair {
+            self.came = now;
+        }
+        if now.since(self.came) < WITHOUT_WAY {
+            self.unanswered = 0;
+        }
         if repair {
             return;
         }
@@ -177,6 +187,7 @@ impl Origin {
     pub(super) fn is_silent(&self, now: Time) -> bool {
         let patience = SILENCE.max(self.interval * 2);
         let again = SILENCE.max(self.interval) * (1 << self.unanswered.saturating_sub(ASKED_IN_A_ROW).min(DOUBLINGS_MAX));
-        now.since(self.heard) >= patience && now.since(self.asked) >= again
+        let silent = now.since(self.heard) >= patience || now.since(self.came) >= WITHOUT_WAY.max(patience);
+        silent && now.since(self.asked) >= again
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admit::HOLDINGS_PER_FRAME;
 use super::budget::TickSize;
 use super::{Farewell, Node};
 use crate::flood::{Kept, Slot};
@@ -12,6 +13,7 @@ use crate::state::coder::Basis;
 use crate::state::ownership::PARTS;
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::Snapshot;
+use crate::state::world::Reply;
 use crate::state::{Change, coder, tick_frame};
 use crate::time::Time;
 use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYED_PAYLOAD_BYTES_MAX, UNRELAYED_HOP_LIMIT};
@@ -38,8 +40,8 @@ const SILENT_HEARTBEATS: u32 = 4;
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 /// With a tick of the game they do so early, so that there is nothing left for the next beat, which would need a packet of its own.
 const COMPARE_EARLY: Duration = BEAT;
-/// Most entities in one message of adoption.
-const ADOPTIONS_PER_MESSAGE: usize = 500;
+/// Most entities in one message about who owns what.
+pub(super) const STEPS_PER_MESSAGE: usize = 500;
 
 /// When what is due.
 #[derive(Debug)]
@@ -145,6 +147,7 @@ impl Node {
             }
         }
         self.adopt_orphans(now);
+        self.expire_requests(now);
         let spoke = if self.is_confirmed() { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
         let hurries = !self.is_confirmed() && self.state_rate().is_none();
         let pause = if hurries { heartbeat / UNCONFIRMED_PART } else { heartbeat };
@@ -194,7 +197,9 @@ impl Node {
     pub(super) fn apply_changes(&mut self, changes: Vec<Change>, now: Time) {
         let (registry, limits) = (self.config.registry.clone(), self.config.limits);
         let (world, mut around) = self.world(now);
-        for given in world.commit(changes, &registry, &limits, &mut around) {
+        let told = world.commit(changes, &registry, &limits, &mut around);
+        self.tell_removed(&told.removed);
+        for given in told.given {
             let snapshot = self.author.alone(given.record);
             // One record, one part: components are bounded well below a message.
             let record = coder::encode(&snapshot, None, &registry, crate::wire::FRAME_BYTES_MAX).0.swap_remove(0).bytes;
@@ -215,7 +220,10 @@ impl Node {
         }
         self.pace.last_frame = now;
         let at = tick_frame::rounded(self.mesh_now(now));
-        let targets = self.targets(Slot::ME, None);
+        // Where some members are not our neighbors, others must pass this on, and it must be proved.
+        let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
+        // What nobody passes on all must have from us, also who has our messages from elsewhere.
+        let targets = if relayed { self.targets(Slot::ME, None) } else { self.flood.ports().map(|(id, _)| id).collect() };
         if targets.is_empty() || self.config.hop_limit == 0 {
             let snapshot = self.author.end_tick(at, now);
             return self.author.keep(snapshot);
@@ -242,8 +250,6 @@ impl Node {
             TickSize::Whole | TickSize::Later => self.author.end_tick(at, now),
         };
         let basis = baseline.as_deref().map(|baseline| Basis { baseline, reference: reference.as_deref() });
-        // Where some members are not our neighbors, others must pass this on, and it must be proved.
-        let relayed = self.overlay.neighbors().count() + 1 < self.roster.present().len();
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
         let acks = self.own_acks(snapshot.tick);
         let ack_bytes = acks.as_ref().map_or(0, |acks| tick_frame::encode(header(&snapshot, 0, 1, basis), Some(acks), &[]).len());
@@ -319,9 +325,23 @@ impl Node {
     }
 
     /// Tells everyone what we took over, or take back.
-    pub(super) fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
-        for chunk in adoptions.chunks(ADOPTIONS_PER_MESSAGE) {
+    fn tell_adoptions(&mut self, adoptions: Vec<Adoption>) {
+        for chunk in adoptions.chunks(STEPS_PER_MESSAGE) {
             self.tell_everyone(Body::Adopt(chunk.to_vec()));
+        }
+    }
+
+    /// Says what is to be said to what was heard of who owns what.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        self.tell_adoptions(reply.objections);
+        if reply.ends.is_empty() {
+            return;
+        }
+        let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).collect();
+        for link in links {
+            for ends in reply.ends.chunks(HOLDINGS_PER_FRAME) {
+                self.say_to(link, &Frame::Holdings(ends.to_vec()));
+            }
         }
     }
 

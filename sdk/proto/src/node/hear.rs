@@ -65,8 +65,8 @@ impl Node {
             Frame::Ages { first, ages } => self.hear_ages(link, first, &ages),
             Frame::Holdings(holdings) => {
                 let (world, mut around) = self.world(now);
-                let objections = world.learn(holdings, &mut around);
-                self.tell_adoptions(objections);
+                let reply = world.learn(holdings, &mut around);
+                self.reply(reply);
             }
             Frame::HoldingsHash { part, hash } => {
                 if self.world.part_hash(part) != hash {

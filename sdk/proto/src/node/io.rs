@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Refusal;
 use crate::config::Profile;
 use crate::id::{EntityId, LinkId, PeerId, Tick};
 use crate::state::{Change, KindId, Orphan, Value};
@@ -72,6 +73,19 @@ pub enum Input {
     Refresh,
     /// The game's tick has ended: apply these changes to the entities we own and flood the delta.
     Commit(Vec<Change>),
+    /// Ask the owner of an entity for it; see [`Node::request_ownership`](super::Node::request_ownership).
+    RequestOwnership(EntityId),
+    /// Answer [`Event::OwnershipRequested`]; see [`Node::answer_request`](super::Node::answer_request).
+    AnswerRequest {
+        /// Which entity of ours.
+        entity: EntityId,
+        /// Who asked for it.
+        peer: PeerId,
+        /// Whether it gets it.
+        grant: bool,
+    },
+    /// Take an entity that everyone may take; see [`Node::seize`](super::Node::seize).
+    Seize(EntityId),
     /// Say something; see [`Node::send`](super::Node::send) for a call that tells whether it could be.
     Send {
         /// To whom.
@@ -191,6 +205,21 @@ pub enum Event {
     },
     /// An entity changed. Ours are reported only where somebody else changed them.
     World(WorldEvent),
+    /// Somebody asks for an entity of ours, whose policy is to ask the game: answer with [`Input::AnswerRequest`] within
+    /// [`ANSWER_WITHIN`](super::ANSWER_WITHIN).
+    OwnershipRequested {
+        /// Which.
+        entity: EntityId,
+        /// Who.
+        peer: PeerId,
+    },
+    /// An entity that we asked for is not to be ours.
+    OwnershipRefused {
+        /// Which.
+        entity: EntityId,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 /// How a member went.
@@ -234,7 +263,7 @@ pub enum WorldEvent {
         /// Which component.
         kind: KindId,
     },
-    /// The entity belongs to somebody else now: handed over, or adopted from a leaver. `owner` may be ourselves.
+    /// The entity belongs to somebody else now: handed over, seized, or adopted from a leaver. `owner` may be ourselves.
     Owner {
         /// Which.
         entity: EntityId,

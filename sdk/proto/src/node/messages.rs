@@ -104,12 +104,21 @@ impl Node {
             },
             Body::Adopt(adoptions) => {
                 let (world, mut around) = self.world(now);
-                let objections = world.adopted(author, adoptions, &mut around);
-                self.tell_adoptions(objections);
+                let reply = world.adopted(author, adoptions, &mut around);
+                self.reply(reply);
+            }
+            Body::Seize(seized) => {
+                let (world, mut around) = self.world(now);
+                let reply = world.seized(author, seized, &mut around);
+                self.reply(reply);
+            }
+            Body::Remove(removed) => {
+                let (world, mut around) = self.world(now);
+                world.removed(author, removed, &mut around);
             }
             Body::Farewell => self.depart(author, Farewell::Left, now),
             Body::Seal => {}
-            Body::App { .. } => self.counters.violations += 1,
+            Body::App { .. } | Body::Request { .. } | Body::Refuse { .. } => self.counters.violations += 1,
         }
     }
 
@@ -184,6 +193,8 @@ impl Node {
             Some(Ok(Body::App { topic, payload })) => {
                 self.event(Event::Message { from: author, topic: Topic(topic), private, payload });
             }
+            Some(Ok(Body::Request { entity })) if private => self.hear_request(author, entity, self.now),
+            Some(Ok(Body::Refuse { entity, refusal })) if private => self.hear_refusal(author, entity, refusal),
             // Only what everyone hears can change what everyone must agree on.
             _ => self.counters.violations += 1,
         }

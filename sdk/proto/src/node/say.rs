@@ -90,7 +90,7 @@ impl Node {
         }
     }
 
-    fn say_to_one(&mut self, peer: PeerId, place: Place, body: &Body) {
+    pub(super) fn say_to_one(&mut self, peer: PeerId, place: Place, body: &Body) {
         let lane = Lane::One { to: peer, after: place.after };
         if let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, body)
             && let Some(message) = self.private.sent(peer, place.seq, message, self.now)

@@ -85,11 +85,14 @@ impl Author {
         Some(record)
     }
 
-    /// Removes an entity for good. Whether it was ours.
+    /// Removes an entity for good. Whether it was ours; what was given away goes when its time is up.
     pub(crate) fn remove(&mut self, entity: &EntityId) -> bool {
         self.touched = true;
+        if self.ghosts.contains_key(entity) {
+            return false;
+        }
         self.backlog.gone(entity, self.tick);
-        self.ghosts.remove(entity).is_none() && self.records.remove(entity).is_some()
+        self.records.remove(entity).is_some()
     }
 
     /// How much an entity weighs from now on, where not all may be told at once.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{DecodeError, FRAME_BYTES_MAX, Said, WIRE_VERSION, codec};
 use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
+use crate::node::Refusal;
 use crate::time::MeshTime;
 
 /// Most addresses one peer announces.
@@ -225,6 +226,21 @@ pub(crate) enum Body {
     Farewell,
     /// Nothing: it carries the seal over what was said before.
     Seal,
+    /// The author takes entities that everyone may take.
+    Seize(Vec<Numbered>),
+    /// The author removed entities of its own.
+    Remove(Vec<Numbered>),
+    /// To one: the author would like to own that entity of yours.
+    Request { entity: EntityId },
+    /// To one: you do not get that entity, or not from me.
+    Refuse { entity: EntityId, refusal: Refusal },
+}
+
+/// A step of ownership of the author's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbered {
+    pub(crate) entity: EntityId,
+    pub(crate) number: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
