@@ -20,10 +20,6 @@ use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYE
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
-/// How soon to look for neighbors when something changed, so that several changes are looked at at once; and in a mesh of many, where
-/// looking takes its time, how long after the last look for each of them.
-const LOOK_AFTER: Duration = Duration::from_millis(5);
-const LOOK_PER_MEMBER: Duration = Duration::from_micros(50);
 /// A beat this late means that we ourselves were asleep.
 const ASLEEP: Duration = Duration::from_millis(250);
 /// How often to look for shorter ways.
@@ -47,9 +43,6 @@ pub(super) const STEPS_PER_MESSAGE: usize = 500;
 #[derive(Debug)]
 pub(super) struct Pace {
     next_beat: Time,
-    /// Something changed that wants a look at our neighbors before the next beat.
-    next_look: Option<Time>,
-    last_look: Time,
     last_frame: Time,
     /// When we last said something to all: a sign of life, too.
     pub(super) last_said: Time,
@@ -67,8 +60,6 @@ impl Pace {
     pub(super) fn starting(now: Time) -> Self {
         Self {
             next_beat: now,
-            next_look: None,
-            last_look: Time(0),
             last_frame: now,
             last_said: Time(0),
             idle: 0,
@@ -81,12 +72,7 @@ impl Pace {
 
     /// Look around before long: something changed that may want a dial.
     pub(super) fn soon(&mut self, now: Time) {
-        self.next_look = self.next_look.or(Some(now + LOOK_AFTER));
-    }
-
-    /// What is due next: the beat, or a look before it.
-    fn next(&self) -> Time {
-        self.next_look.map_or(self.next_beat, |look| look.min(self.next_beat))
+        self.next_beat = self.next_beat.min(now + Duration::from_millis(5));
     }
 
     pub(super) fn tell_presence(&mut self, now: Time) {
@@ -98,8 +84,8 @@ impl Pace {
 impl Node {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; None after leaving.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let next = self.pace.next();
-        (!self.left).then_some(self.next_repair().map_or(next, |repair| repair.min(next)))
+        let next = self.next_repair().map_or(self.pace.next_beat, |repair| repair.min(self.pace.next_beat));
+        (!self.left).then_some(next)
     }
 
     /// Looks after what time brings. Calling it early does no harm.
@@ -109,11 +95,7 @@ impl Node {
         }
         self.now = now;
         self.repair(now);
-        if now < self.pace.next() {
-            return;
-        }
         if now < self.pace.next_beat {
-            self.look_around(now);
             return;
         }
         let late = now.since(self.pace.next_beat);
@@ -129,7 +111,7 @@ impl Node {
             }
         }
         self.pace.next_beat = now + BEAT;
-        self.look_around(now);
+        self.tend_neighbors(now);
         let (heartbeat, silence) = self.signs_of_life();
         let patience = |peer: &PeerId| {
             let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
@@ -162,6 +144,10 @@ impl Node {
         self.seal();
         self.prove();
         self.tend_links(now);
+        if self.pace.presence_due && self.presence_is_due(now) {
+            self.pace.presence_due = false;
+            self.tell_presence(now);
+        }
         self.pass_on_presence(now);
         let present = self.roster.present();
         for (peer, message) in self.private.due(|peer| present.contains(peer), now) {
@@ -169,21 +155,6 @@ impl Node {
         }
         self.compare_holdings(now, Duration::ZERO);
         self.report_world();
-    }
-
-    /// Looks after our neighbors, and tells of ourselves what changed.
-    fn look_around(&mut self, now: Time) {
-        let wait = LOOK_PER_MEMBER.saturating_mul(u32::try_from(self.roster.present().len()).unwrap_or(u32::MAX));
-        if now < self.pace.next_beat && now < self.pace.last_look + wait {
-            self.pace.next_look = Some(self.pace.last_look + wait);
-            return;
-        }
-        (self.pace.next_look, self.pace.last_look) = (None, now);
-        self.tend_neighbors(now);
-        if self.pace.presence_due && self.presence_is_due(now) {
-            self.pace.presence_due = false;
-            self.tell_presence(now);
-        }
     }
 
     /// The game's tick: its changes, then what of ours changed to everyone, as far as there is room.
