@@ -8,7 +8,7 @@ pub(crate) use bevy_ecs::hierarchy::{ChildOf, Children};
 pub(crate) use bevy_ecs::lifecycle::{HookContext, Remove};
 pub(crate) use bevy_ecs::message::{Message, MessageReader, MessageWriter};
 pub(crate) use bevy_ecs::observer::On;
-pub(crate) use bevy_ecs::query::{Changed, Has, QueryState, With, Without};
+pub(crate) use bevy_ecs::query::{Added, Changed, Has, Or, QueryState, With, Without};
 pub(crate) use bevy_ecs::resource::Resource;
 pub(crate) use bevy_ecs::schedule::common_conditions::{on_message, resource_exists};
 pub(crate) use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};

@@ -146,6 +146,7 @@ mod messages;
 mod ownership;
 mod plugin;
 mod presence;
+mod priority;
 mod receive;
 mod replicate;
 mod resources;
@@ -165,6 +166,7 @@ pub use peerflock;
 pub use peerflock::Group;
 pub use plugin::{MeshCommandsExt, MeshHandle, PeerflockPlugin, PeerflockSystems};
 pub use presence::{MeshEvent, PeerEvent, Peers};
+pub use priority::{PriorityAppExt, SendPriority, Viewpoint};
 pub use replicate::precision;
 pub use replicate::{
     COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, Replication, SCALE_STEP, TRANSLATION_STEP,
@@ -179,8 +181,9 @@ pub mod prelude {
     pub use crate::{
         Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
         MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy,
-        OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, Quantized, ReplicateAppExt,
-        Replicated, Replication, SharedResource, TeleportCommandsExt, ToMesh, TransformPrecision, owns_resource,
+        OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, PriorityAppExt, Quantized,
+        ReplicateAppExt, Replicated, Replication, SendPriority, SharedResource, TeleportCommandsExt, ToMesh, TransformPrecision,
+        Viewpoint, owns_resource,
     };
 }
 

@@ -14,6 +14,7 @@ use crate::entities::{MeshEntities, despawn};
 use crate::interpolate::{Interpolation, Jumps, Playbacks, interpolate};
 use crate::ownership::{Giving, MeshEntity, Mine, Owner, OwnershipChanged, OwnershipRefused, OwnershipRequested};
 use crate::presence::{MeshEvent, PeerEvent, Peers};
+use crate::priority::by_hand;
 use crate::replicate::{Kinds, Parent, Sending, register};
 use crate::send::{self, Outbox, Steps};
 use crate::{messages, receive};
@@ -72,7 +73,10 @@ impl Plugin for PeerflockPlugin {
         app.add_systems(PreStartup, start_planned)
             .add_systems(First, (look_for_start, receive::receive.run_if(here)).chain().in_set(PeerflockSystems::Receive))
             .add_systems(PreUpdate, interpolate.in_set(PeerflockSystems::Interpolate))
-            .add_systems(FixedLast, (send::announce.in_set(Steps::Announce), send::commit.in_set(Steps::Commit)))
+            .add_systems(
+                FixedLast,
+                (send::announce.in_set(Steps::Announce), by_hand.in_set(Steps::Collect), send::commit.in_set(Steps::Commit)),
+            )
             .add_systems(Last, say_goodbye.run_if(on_message::<AppExit>).after(PeerflockSystems::SendMessages));
         app.add_observer(send::note_despawn);
     }

@@ -50,6 +50,16 @@ impl Outbox {
         self.removed.push((entity, kind));
     }
 
+    /// How much an own entity matters beside the others.
+    pub(crate) fn weigh(&mut self, entity: EntityId, weight: u16) {
+        self.changes.push(Change::Weigh { entity, weight });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take_for_test(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Forgets what was not sent, with the mesh it was for.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -23,6 +23,7 @@ pub struct PeerMeshBuilder {
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) adopts: bool,
+    pub(super) state_rate: Option<u32>,
     pub(super) nearest_by: Option<KindId>,
     pub(super) interface: Option<Interface>,
     pub(super) bind: Option<SocketAddr>,
@@ -55,6 +56,7 @@ impl PeerMeshBuilder {
             registry: Registry::default(),
             limits: Limits::default(),
             adopts: true,
+            state_rate: None,
             nearest_by: None,
             interface: None,
             bind: None,
@@ -126,6 +128,15 @@ impl PeerMeshBuilder {
     /// Sizes and counts that nothing may exceed.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Most bytes per second of our own state for each neighbor. What does not fit waits, by its weight ([`Change::Weigh`]). Without it,
+    /// as many as the lines carry.
+    ///
+    /// [`Change::Weigh`]: crate::Change::Weigh
+    pub fn state_rate(mut self, bytes_per_second: u32) -> Self {
+        self.state_rate = Some(bytes_per_second);
         self
     }
 

@@ -195,6 +195,7 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         addresses,
         limits: builder.limits,
         adopts: builder.adopts,
+        state_rate: builder.state_rate,
         nearest_by: builder.nearest_by,
         ..Config::default()
     };
