@@ -341,13 +341,17 @@ impl Driver {
     /// Cuts off whoever is too slow, unless it is the last neighbor we have, or we its last: then it is better than nothing.
     /// Returns whether it was cut.
     fn cut(&mut self, link: LinkId) -> bool {
-        let last = self.shared.node(|node, now| {
+        let stays = self.shared.node(|node, now| {
+            // Nobody is slow while nobody is heard.
+            if node.is_cut_off(now) {
+                return true;
+            }
             let links = node.links();
             let Some(held) = links.iter().find(|held| held.link == link) else { return false };
             let neighbors = node.members(now).into_iter().find(|member| member.peer == held.peer).map(|member| member.neighbors);
             links.len() == 1 || neighbors.is_some_and(|neighbors| neighbors.len() <= 1)
         });
-        if last {
+        if stays {
             return false;
         }
         let Some(Slot::Open(handle)) = self.slots.remove(&link) else { return false };

@@ -16,7 +16,7 @@ const SAVED: Duration = Duration::from_millis(250);
 /// And for less than this, a datagram, always.
 const SAVED_BYTES_MIN: i64 = 1_200;
 /// Ticks are as rare as a packet is nearly full: each says again what the last ones said that are not acknowledged yet.
-const TICK_BYTES_MIN: i64 = 700;
+const TICK_BYTES_MIN: i64 = 1_000;
 /// The least that a tick may say, when it must go.
 const ROOM_MIN: i64 = 64;
 /// What each packet costs beside its payload, about, in bytes: parcel, QUIC and UDP.

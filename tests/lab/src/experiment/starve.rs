@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100)]
     near: u32,
     /// How much those weigh, beside 100 of the others.
-    #[arg(long, default_value_t = 1_700)]
+    #[arg(long, default_value_t = 1_000)]
     weight: u16,
     /// What the line carries from then on, in bytes of UDP payload a second.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(2_000..))]
