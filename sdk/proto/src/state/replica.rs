@@ -1,8 +1,12 @@
 //! What another member says of the entities that it owns: its claims, put together from pieces.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+pub(crate) use self::claims::ClaimChange;
+use self::claims::{Claims, Moment, News};
 use super::acks::{Acked, HISTORY_TICKS};
 use super::coder::{self, Assembler, Basis, Item, Models, Piece, Said};
 use super::registry::Registry;
@@ -37,17 +41,6 @@ pub(crate) struct PieceHeader {
     pub(crate) check: u16,
 }
 
-/// A claim that changed: from what, to what, as of when. None: the entity is not there.
-#[derive(Debug)]
-pub(crate) struct ClaimChange {
-    pub(crate) entity: EntityId,
-    pub(crate) new: Option<Arc<Record>>,
-    /// The number at which the origin held it before, if it did.
-    pub(crate) old_number: Option<u32>,
-    pub(crate) tick: Tick,
-    pub(crate) at: MeshTime,
-}
-
 /// What became of a piece.
 #[derive(Debug)]
 pub(crate) enum Received {
@@ -63,31 +56,13 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) boot: Boot,
-    /// Sorted by entity.
-    claims: Vec<Claim>,
-    /// The newest whole tick that was claimed: no claim is older.
-    floor: Tick,
-    /// The records that the claims are exactly, if they are those of one tick.
-    claimed: Option<Arc<Vec<Arc<Record>>>>,
+    claims: Claims,
     /// Whole ticks, ascending.
     history: VecDeque<Arc<Snapshot>>,
     assemblies: BTreeMap<Tick, Assembly>,
     acked: Acked,
     /// The tick of the first piece.
     first_heard: Option<Tick>,
-}
-
-#[derive(Debug)]
-struct Claim {
-    tick: Tick,
-    record: Arc<Record>,
-}
-
-/// What a tick says that does not say all.
-#[derive(Debug)]
-struct News {
-    said: Vec<Arc<Record>>,
-    gone: Vec<EntityId>,
 }
 
 /// The pieces of a tick that is not whole yet.
@@ -106,9 +81,7 @@ impl Replica {
     pub(crate) fn new(boot: Boot) -> Self {
         Self {
             boot,
-            claims: Vec::new(),
-            floor: Tick(0),
-            claimed: None,
+            claims: Claims::default(),
             history: VecDeque::new(),
             assemblies: BTreeMap::new(),
             acked: Acked::default(),
@@ -121,7 +94,7 @@ impl Replica {
     }
 
     pub(crate) fn claim(&self, entity: &EntityId) -> Option<&Arc<Record>> {
-        self.find(entity, 0).ok().map(|index| &self.claims[index].record)
+        self.claims.get(entity)
     }
 
     /// Whether ticks come, up to `tick`, but none has been whole for long.
@@ -250,10 +223,10 @@ impl Replica {
         let mut changes = Vec::new();
         let mut place = 0;
         for record in records {
-            place = self.claim_one(moment, record.entity, Some(record), place, &mut changes);
+            place = self.claims.one(moment, record.entity, Some(record), place, &mut changes);
         }
         for entity in piece.removed.iter().copied().chain(gone(&piece.items)) {
-            place = self.claim_one(moment, entity, None, place, &mut changes);
+            place = self.claims.one(moment, entity, None, place, &mut changes);
         }
         Ok(changes)
     }
@@ -314,9 +287,7 @@ impl Replica {
         self.first_heard = None;
         self.acked = Acked::default();
         self.history.iter().for_each(|snapshot| self.acked.add(snapshot.tick));
-        // Whatever comes next is newer than what is left.
-        self.claims.iter_mut().for_each(|claim| claim.tick = Tick(0));
-        (self.floor, self.claimed) = (Tick(0), None);
+        self.claims.age();
         self.history.pop_back().map(|newest| self.adopt_snapshot(Snapshot::clone(&newest))).unwrap_or_default()
     }
 
@@ -340,7 +311,7 @@ impl Replica {
         }
         let Err(position) = self.history.binary_search_by_key(&snapshot.tick, |known| known.tick) else { return Vec::new() };
         self.acked.add(snapshot.tick);
-        self.share(&mut snapshot);
+        self.claims.share(&mut snapshot);
         let (moment, records) = (Moment { tick: snapshot.tick, at: snapshot.at }, snapshot.records.clone());
         self.history.insert(position, Arc::new(snapshot));
         let newest = self.history.back().map_or(moment.tick, |newest| newest.tick);
@@ -348,45 +319,15 @@ impl Replica {
             self.history.pop_front();
         }
         self.assemblies.retain(|tick, _| *tick > moment.tick);
-        if moment.tick < self.floor {
+        if moment.tick < self.claims.floor() {
             return Vec::new();
         }
         let mut changes = Vec::new();
         match news {
-            Some(news) => self.claim_some(moment, news, &mut changes),
-            None => self.claim_all(moment, &records, &mut changes),
+            Some(news) => self.claims.some(moment, news, &mut changes),
+            None => self.claims.all(moment, &records, &mut changes),
         }
         changes
-    }
-
-    /// The claims of a tick that leaves what it does not say as it is.
-    fn claim_some(&mut self, moment: Moment, news: News, changes: &mut Vec<ClaimChange>) {
-        self.floor = moment.tick;
-        let mut place = 0;
-        for record in news.said {
-            place = self.claim_one(moment, record.entity, Some(record), place, changes);
-        }
-        for entity in news.gone {
-            place = self.claim_one(moment, entity, None, place, changes);
-        }
-        self.claimed = None;
-    }
-
-    /// What is as it is claimed is one with the claim: ticks that build on different ones have the same records, and are soon compared.
-    fn share(&self, snapshot: &mut Snapshot) {
-        if let Some(claimed) = self.claimed.as_ref().filter(|claimed| claimed.len() == snapshot.records.len()) {
-            let mut pairs = snapshot.records.iter().zip(claimed.iter());
-            if pairs.all(|(one, other)| Arc::ptr_eq(one, other) || (one.entity == other.entity && one.is_like(other))) {
-                snapshot.records = claimed.clone();
-                return;
-            }
-        }
-        let Some(records) = Arc::get_mut(&mut snapshot.records) else { return };
-        for (record, Claim { record: claimed, .. }) in records.iter_mut().zip(&self.claims) {
-            if !Arc::ptr_eq(record, claimed) && record.entity == claimed.entity && record.is_like(claimed) {
-                *record = claimed.clone();
-            }
-        }
     }
 
     /// Forgets ticks so long before `oldest`, the oldest that the origin still builds on, that nothing late builds on them either.
@@ -396,132 +337,9 @@ impl Replica {
         }
     }
 
-    /// The claims of a whole tick that is newer than all whole ones before.
-    fn claim_all(&mut self, moment: Moment, records: &Arc<Vec<Arc<Record>>>, changes: &mut Vec<ClaimChange>) {
-        self.floor = moment.tick;
-        if self.claimed.as_ref().is_some_and(|claimed| Arc::ptr_eq(claimed, records)) {
-            return;
-        }
-        // Mostly the same entities are there as before.
-        let mut same = 0;
-        let mut exact = true;
-        for (claim, record) in self.claims.iter_mut().zip(records.iter()) {
-            if !Arc::ptr_eq(&claim.record, record) && claim.record.entity != record.entity {
-                break;
-            }
-            exact &= claim.update(moment, record, changes);
-            same += 1;
-        }
-        if same < self.claims.len() || same < records.len() {
-            let mut olds = self.claims.split_off(same).into_iter().peekable();
-            for record in &records[same..] {
-                while let Some(old) = olds.next_if(|old| old.record.entity < record.entity) {
-                    exact &= self.keep_or_end(moment, old, changes);
-                }
-                match olds.next_if(|old| old.record.entity == record.entity) {
-                    Some(mut old) => {
-                        exact &= old.update(moment, record, changes);
-                        self.claims.push(old);
-                    }
-                    None => {
-                        self.claims.push(Claim { tick: moment.tick, record: record.clone() });
-                        changes.push(moment.change(record.entity, Some(record.clone()), None));
-                    }
-                }
-            }
-            for old in olds {
-                exact &= self.keep_or_end(moment, old, changes);
-            }
-        }
-        self.claimed = exact.then(|| records.clone());
-    }
-
-    /// A claim on what a whole tick no longer has: ends, unless it is newer.
-    fn keep_or_end(&mut self, moment: Moment, old: Claim, changes: &mut Vec<ClaimChange>) -> bool {
-        if old.tick > moment.tick {
-            self.claims.push(old);
-            return false;
-        }
-        changes.push(moment.change(old.record.entity, None, Some(old.record.number)));
-        true
-    }
-
-    /// One claim of a tick that is not whole. `place`: about where it stands; where the next one stands then.
-    fn claim_one(
-        &mut self,
-        moment: Moment,
-        entity: EntityId,
-        new: Option<Arc<Record>>,
-        place: usize,
-        changes: &mut Vec<ClaimChange>,
-    ) -> usize {
-        self.claimed = None;
-        match (self.find(&entity, place), new) {
-            (Ok(index), Some(record)) => {
-                if moment.tick >= self.floor {
-                    self.claims[index].update(moment, &record, changes);
-                }
-                index + 1
-            }
-            (Ok(index), None) => {
-                let old = &self.claims[index];
-                if moment.tick >= old.tick.max(self.floor) {
-                    changes.push(moment.change(entity, None, Some(old.record.number)));
-                    self.claims.remove(index);
-                }
-                index
-            }
-            // What a newer tick no longer has is gone, whatever an older one says.
-            (Err(index), Some(record)) if moment.tick >= self.floor => {
-                self.claims.insert(index, Claim { tick: moment.tick, record: record.clone() });
-                changes.push(moment.change(entity, Some(record), None));
-                index + 1
-            }
-            (Err(index), _) => index,
-        }
-    }
-
-    /// Where an entity's claim is, or belongs; `place`: where it probably is.
-    fn find(&self, entity: &EntityId, place: usize) -> Result<usize, usize> {
-        if self.claims.get(place).is_some_and(|claim| claim.record.entity == *entity) {
-            return Ok(place);
-        }
-        self.claims.binary_search_by_key(entity, |claim| claim.record.entity)
-    }
-
     /// Older than anything kept: neither a baseline nor news.
     fn is_ancient(&self, tick: Tick) -> bool {
         self.history.back().is_some_and(|newest| newest.tick.0.saturating_sub(tick.0) >= HISTORY_TICKS)
-    }
-}
-
-/// When something was claimed.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    tick: Tick,
-    at: MeshTime,
-}
-
-impl Moment {
-    fn change(self, entity: EntityId, new: Option<Arc<Record>>, old_number: Option<u32>) -> ClaimChange {
-        ClaimChange { entity, new, old_number, tick: self.tick, at: self.at }
-    }
-}
-
-impl Claim {
-    /// Whether the claim is this record now; it stays what it is where it is newer.
-    fn update(&mut self, moment: Moment, record: &Arc<Record>, changes: &mut Vec<ClaimChange>) -> bool {
-        if self.tick > moment.tick {
-            return false;
-        }
-        self.tick = moment.tick;
-        if !Arc::ptr_eq(&self.record, record) {
-            if !self.record.is_like(record) {
-                changes.push(moment.change(record.entity, Some(record.clone()), Some(self.record.number)));
-            }
-            self.record = record.clone();
-        }
-        true
     }
 }
 
@@ -722,7 +540,7 @@ mod tests {
                 1
             );
             assert_eq!(
-                replica.claims.iter().map(|claim| claim.record.get(KindId(0)).cloned()).collect::<Vec<_>>(),
+                replica.claims.records().map(|record| record.get(KindId(0)).cloned()).collect::<Vec<_>>(),
                 places(1).iter().map(|(_, place)| Some(Value::fields([*place]))).collect::<Vec<_>>()
             );
         }
