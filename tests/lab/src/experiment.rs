@@ -35,6 +35,12 @@ pub(crate) enum Failure {
     Unmet(String),
 }
 
+/// Runs what waits for tokio's clock, which stands still while anything is to be done.
+pub(crate) fn in_virtual_time<T>(measuring: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.map_err(|error| Failure::Unmet(format!("no runtime: {error}")))?.block_on(measuring)
+}
+
 /// Runs a program to its end.
 pub(crate) fn finish(command: &mut Command, program: &str) -> Result<(), Failure> {
     let status = command.status().map_err(|source| Failure::Start { program: program.into(), source })?;

@@ -12,7 +12,7 @@ use peerflock::test_utils::{BareLink, VirtualNetwork};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::Failure;
+use super::{Failure, in_virtual_time};
 use crate::report::Report;
 
 const TICKS_PER_SECOND: u64 = 60;
@@ -44,9 +44,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.map_err(|error| Failure::Unmet(format!("no runtime: {error}")))?;
-    runtime.block_on(measure(options))
+    in_virtual_time(measure(options))
 }
 
 async fn measure(options: &Options) -> Result<Report, Failure> {

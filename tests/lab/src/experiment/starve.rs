@@ -15,7 +15,7 @@ use peerflock::{
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Failure;
+use super::{Failure, in_virtual_time};
 use crate::bodies;
 use crate::report::Report;
 use crate::stats::Latencies;
@@ -58,9 +58,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.map_err(|error| Failure::Unmet(format!("no runtime: {error}")))?;
-    runtime.block_on(measure(options))
+    in_virtual_time(measure(options))
 }
 
 async fn measure(options: &Options) -> Result<Report, Failure> {
