@@ -52,7 +52,7 @@ use crate::admission::{GuessLimiter, MeshKey};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
-use crate::message::{Broadcast, Private};
+use crate::message::{Broadcast, Letters, Private};
 use crate::overlay::{Book, Link, Overlay};
 use crate::roster::{Clock, Roster};
 use crate::state::acks::AckTable;
@@ -95,6 +95,7 @@ pub struct Node {
 
     broadcast: Broadcast,
     private: Private,
+    letters: Letters,
     /// Where a neighbor that told us of authors said that we are to begin to listen: what was said before is not ours to hear.
     hints: BTreeMap<PeerId, (Boot, u64)>,
 
@@ -150,6 +151,7 @@ impl Node {
             requests: ownership::Requests::default(),
             broadcast,
             private: Private::default(),
+            letters: Letters::default(),
             hints: BTreeMap::new(),
             pace: beat::Pace::starting(now),
             allowance: budget::Allowance::starting(now),

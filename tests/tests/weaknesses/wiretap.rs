@@ -32,6 +32,11 @@ impl Passing {
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
+
+    /// Whether it is a message to one or to those near: a frame, after whose version that kind's number comes.
+    pub(crate) fn is_letter(&self) -> bool {
+        !self.datagram && self.bytes.get(1) == Some(&6)
+    }
 }
 
 type Tap = Box<dyn FnMut(&mut Passing)>;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::say::letter_context;
 use super::{Event, Farewell, Node, Topic};
 use crate::flood::{PortId, Slot};
 use crate::id::{LinkId, PeerId};
@@ -151,6 +152,14 @@ impl Node {
         {
             return;
         }
+        let context = letter_context(&self.mesh, note.boot, note.seq);
+        let letter = message.body.as_ref();
+        let Some(body) = letter.and_then(|letter| self.letters.open(&self.identity, &author, &context, letter)) else {
+            self.counters.forgeries += 1;
+            tracing::warn!(target: "peerflock::message", ?author, "a letter to us that does not open");
+            return;
+        };
+        let message = Message { body: Some(body), ..message };
         let (ready, upto) = self.private.take(author, note.boot, Place { seq: note.seq, after }, message);
         self.counters.messages_first += ready.len() as u64;
         let receipt = Receipt { to: author, boot: note.boot, upto };
