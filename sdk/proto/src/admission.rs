@@ -10,11 +10,18 @@
 //! ```
 //! Both confirmations cover both identities and the TLS exporter (RFC 9266), so nobody between the two can splice
 //! connections together, and nothing recorded helps to try passwords offline. The password decides who gets in, never who you are.
+//!
+//! Whoever is removed by the mesh's [`RemovalRule`] is kept out by another lock (`locks`), which it is not told.
 
 mod guess;
 pub(crate) mod handshake;
 mod key;
+mod locks;
+mod removal;
 
 pub(crate) use guess::GuessLimiter;
 pub(crate) use handshake::{Accepter, Confirmed, Dialer};
 pub use key::MeshKey;
+pub(crate) use locks::{Knock, LockId, Locks, short};
+pub use removal::RemovalRule;
+pub(crate) use removal::{Removal, Vote};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::admission::RemovalRule;
 use crate::state::{KindId, Registry};
 
 /// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
@@ -42,6 +43,8 @@ pub struct Config {
     /// and a member is where its own entities are that vanish with it. Without it, and for members that are nowhere, a hash decides. All
     /// members should say the same. Default none.
     pub nearest_by: Option<KindId>,
+    /// Who may remove members: the same for all. Default nobody.
+    pub removal: RemovalRule,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             outage_max: Duration::from_secs(15),
             adopts: true,
             nearest_by: None,
+            removal: RemovalRule::Nobody,
             limits: Limits::default(),
         }
     }

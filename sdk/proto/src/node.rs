@@ -33,6 +33,7 @@ mod ownership;
 mod parcels;
 mod presence;
 mod proofs;
+mod removal;
 mod report;
 mod room;
 mod say;
@@ -46,9 +47,10 @@ pub use io::*;
 pub use ownership::{ANSWER_WITHIN, OwnershipError, REQUESTS_MAX, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
+pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{GuessLimiter, MeshKey};
+use crate::admission::{GuessLimiter, Locks, MeshKey};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
@@ -70,13 +72,14 @@ pub struct Node {
     config: Config,
     identity: Identity,
     me: PeerId,
-    key: MeshKey,
+    locks: Locks,
     mesh: MeshId,
     boot: Boot,
     rng: ChaCha20Rng,
     filter: Option<Filter>,
 
     limiter: GuessLimiter,
+    removals: removal::Removals,
     overlay: Overlay,
     book: Book,
     neighborhood: neighbors::Neighborhood,
@@ -168,7 +171,8 @@ impl Node {
             outputs: VecDeque::new(),
             config,
             identity,
-            key,
+            locks: Locks::new(key),
+            removals: removal::Removals::default(),
         }
     }
 
@@ -235,6 +239,7 @@ impl Node {
                 // Whoever wants to know whether it was sent calls `send`.
                 let _ = self.send(to, topic, payload, now);
             }
+            Input::SetRemovalRule(rule) => self.set_removal(rule),
             Input::SetProfile(profile) => {
                 self.config.profile = profile.cut();
                 self.presence_changed(now);

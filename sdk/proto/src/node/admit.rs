@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Confirmed, Dialer};
+use crate::admission::{Accepter, Confirmed, Dialer, Knock, LockId};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
@@ -45,9 +45,12 @@ impl Node {
             return self.close(link, CloseReason::Duplicate, now);
         }
         let ends = Ends { dialer: me, accepter: peer, exporter };
-        let (dialer, share) = Dialer::start(&self.key, ends, &mut self.rng);
+        let lock = self.lock_for(&peer);
+        let (key, opened) = self.locks.knock(&peer, self.misses(&peer));
+        let (dialer, share) = Dialer::start(key, ends, &mut self.rng);
+        self.lock_of(link, opened);
         self.stage(link, Stage::AwaitShare(Box::new(dialer)));
-        self.say_to(link, &Frame::Hello { share });
+        self.say_to(link, &Frame::Hello { lock, share });
     }
 
     /// A frame of a link that is not admitted yet.
@@ -61,10 +64,15 @@ impl Node {
         let stage = std::mem::replace(&mut held.stage, Stage::Connecting);
         let Some(peer) = held.peer else { return };
         match (stage, frame) {
-            (Stage::AwaitHello, Frame::Hello { share }) => {
+            (Stage::AwaitHello, Frame::Hello { lock, share }) => {
                 let ends = Ends { dialer: peer, accepter: self.me, exporter: held.exporter };
-                match Accepter::answer(&self.key, ends, &share, &mut self.rng) {
+                let Knock::With(key, opened) = self.locks.answer(&peer, lock) else {
+                    // It tried nothing, so nothing is counted.
+                    return self.close(link, CloseReason::OtherLock, now);
+                };
+                match Accepter::answer(key, ends, &share, &mut self.rng) {
                     Ok((accepter, share)) => {
+                        self.lock_of(link, opened);
                         self.stage(link, Stage::AwaitConfirm(Box::new(accepter)));
                         self.say_to(link, &Frame::Share { share });
                     }
@@ -160,7 +168,9 @@ impl Node {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
         let stranger = !self.roster.present().contains(&peer);
-        let verdict = if registry != self.config.registry.fingerprint() {
+        let verdict = if self.removals.is_removed(&peer) {
+            Verdict::Removed
+        } else if registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
@@ -185,7 +195,15 @@ impl Node {
             verdict = Verdict::Duplicate;
         }
         let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed, referrals };
+        let welcome = Welcome {
+            tag,
+            boot: self.boot,
+            verdict,
+            lock: self.lock_opened(link),
+            mesh_time: self.mesh_now(now),
+            observed,
+            referrals,
+        };
         self.say_to(link, &Frame::Welcome(welcome));
         if verdict != Verdict::Admitted {
             return self.close(link, reason(verdict), now);
@@ -218,6 +236,10 @@ impl Node {
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
         self.note_boot(link, welcome.boot);
+        if self.joined.is_none() {
+            self.locks.called(welcome.lock);
+            self.lock_of(link, welcome.lock);
+        }
         self.admitted(link, peer, now);
     }
 
@@ -226,6 +248,7 @@ impl Node {
         self.stage(link, Stage::Member);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.heard = now;
+        held.heard_lock = now;
         let (address, dialed, boot) = (held.address, held.dialed, held.boot);
         if dialed {
             self.book.reached(address, peer, now);
@@ -244,6 +267,7 @@ impl Node {
 
         let stranger = !self.roster.present().contains(&peer);
         self.open_port(link, peer, boot, stranger, now);
+        self.tell_lock(link, peer);
         // Where messages stand comes first: what follows makes the authors known.
         // A member hears of newcomers what all others hear of them, ourselves included; a stranger comes to what is said from now on.
         let we_are_new = self.joined.is_some_and(|joined| now.since(joined) < NEWCOMER);
@@ -316,6 +340,17 @@ impl Node {
         }
     }
 
+    /// The lock with which the link is opened.
+    fn lock_of(&mut self, link: LinkId, lock: LockId) {
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.lock = lock;
+        }
+    }
+
+    fn lock_opened(&self, link: LinkId) -> LockId {
+        self.overlay.get(link).map(|held| held.lock).unwrap_or_default()
+    }
+
     fn stage(&mut self, link: LinkId, stage: Stage) {
         if let Some(held) = self.overlay.get_mut(link) {
             held.stage = stage;
@@ -351,11 +386,18 @@ impl Node {
                 | CloseReason::LockedOut
                 | CloseReason::Version
                 | CloseReason::Registry
+                | CloseReason::Removed
                 | CloseReason::MeshFull => {
                     self.book.refused(held.address, now);
                     self.event(Event::Refused { address: held.address, reason });
                 }
                 CloseReason::SelfLink => self.book.remove(&held.address),
+                CloseReason::OtherLock => {
+                    if let Some(peer) = held.peer {
+                        self.lock_unknown(&peer);
+                    }
+                    self.book.failed(held.address, now);
+                }
                 _ => self.book.failed(held.address, now),
             }
         }
@@ -369,5 +411,6 @@ fn reason(verdict: Verdict) -> CloseReason {
         Verdict::MeshFull => CloseReason::MeshFull,
         Verdict::Duplicate => CloseReason::Duplicate,
         Verdict::Registry => CloseReason::Registry,
+        Verdict::Removed => CloseReason::Removed,
     }
 }

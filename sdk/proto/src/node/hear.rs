@@ -81,6 +81,9 @@ impl Node {
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
             Frame::Roster(known) => self.hear_known(link, known, now),
+            Frame::Vote(signed) => self.hear_vote(link, signed, now),
+            Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
+            Frame::Lock { lock, proof } => self.hear_lock(link, lock, proof),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
@@ -165,6 +168,9 @@ impl Node {
             self.counters.violations += 1;
             return;
         };
+        if self.removals.is_removed(&peer) {
+            return;
+        }
         if peer == self.me || self.roster.knows_newer(&peer, claimed.boot, claimed.seq) {
             let known = self.roster.get(&peer).map(|member| (member.presence.boot, member.presence.seq));
             if known == Some((claimed.boot, claimed.seq)) {
@@ -252,14 +258,19 @@ impl Node {
             return;
         }
         tracing::info!(target: "peerflock::roster", ?peer, ?farewell, "gone");
-        if farewell == Farewell::Left {
+        if farewell != Farewell::Lost {
             self.book.remove_peer(&peer);
             self.private.give_up(&peer);
         }
         self.forget_member(peer, now);
         self.event(Event::PeerLeft { peer, farewell });
         if let Some(link) = self.overlay.neighbor(&peer) {
-            self.close(link, if farewell == Farewell::Left { CloseReason::Goodbye } else { CloseReason::Silence }, now);
+            let reason = match farewell {
+                Farewell::Left => CloseReason::Goodbye,
+                Farewell::Lost => CloseReason::Silence,
+                Farewell::Removed => CloseReason::Removed,
+            };
+            self.close(link, reason, now);
         }
     }
 

@@ -16,7 +16,7 @@ impl Node {
 
     pub(super) fn hear_said(&mut self, port: PortId, slot: Slot, said: Said, repair: bool, now: Time) {
         let Some((author, boot)) = self.flood.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
-        if slot == Slot::ME || said.hops > said.hop_limit {
+        if slot == Slot::ME || said.hops > said.hop_limit || self.removals.is_removed(&author) {
             return;
         }
         if !self.broadcast.is_new(slot, said.seq) {
@@ -131,7 +131,7 @@ impl Node {
             self.counters.violations += 1;
             return;
         };
-        if author == self.me || message.hops > note.hop_limit {
+        if author == self.me || message.hops > note.hop_limit || self.removals.is_removed(&author) {
             return;
         }
         match note.lane {

@@ -93,7 +93,7 @@ impl Node {
         let link = came.0;
         let (Some(origin), Some(neighbor)) = (self.flood.origin(slot), self.flood.port(port)) else { return };
         let (peer, boot, direct) = (origin.peer, origin.boot, origin.peer == neighbor.peer);
-        if slot == Slot::ME || packet.hops >= packet.hop_limit {
+        if slot == Slot::ME || packet.hops >= packet.hop_limit || self.removals.is_removed(&peer) {
             return;
         }
         if origin.packets.contains(u64::from(packet.seq)) {

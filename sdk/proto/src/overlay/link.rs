@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::admission::{Accepter, Confirmed, Dialer};
+use crate::admission::{Accepter, Confirmed, Dialer, LockId};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
@@ -31,6 +31,11 @@ pub(crate) struct Link {
     pub(crate) boot: Boot,
     /// What only the two ends of the connection know.
     pub(crate) exporter: [u8; 32],
+    /// The newest lock that its other end proved to know, and when that was first to be expected of it.
+    pub(crate) lock: LockId,
+    pub(crate) heard_lock: Time,
+    /// A proof of a lock that we do not know yet.
+    pub(crate) claimed: Option<(LockId, [u8; 32])>,
     pub(crate) stage: Stage,
     pub(crate) opened: Time,
     /// When something last came from there.
@@ -84,6 +89,9 @@ impl Link {
             peer: None,
             boot: Boot(0),
             exporter: [0; 32],
+            lock: LockId::default(),
+            heard_lock: now,
+            claimed: None,
             stage: Stage::Connecting,
             opened: now,
             heard: now,

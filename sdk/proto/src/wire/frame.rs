@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{DecodeError, FRAME_BYTES_MAX, Said, WIRE_VERSION, codec};
+use crate::admission::LockId;
 use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
@@ -22,8 +23,8 @@ pub(crate) const REFERRALS_MAX: usize = 6;
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Frame {
-    /// Dialer: my half of the key exchange.
-    Hello { share: Bytes },
+    /// Dialer: my half of the key exchange, and of which lock I have the key.
+    Hello { lock: LockId, share: Bytes },
     /// Accepter: mine.
     Share { share: Bytes },
     /// Dialer: I know the password. How many links I hold, and what I replicate.
@@ -70,6 +71,12 @@ pub(crate) enum Frame {
     Stay,
     /// The members that I know, and which of their presences: tell me those that you know better.
     Roster(Vec<Known>),
+    /// Flooded: a member wants another one removed.
+    Vote(Signed),
+    /// Flooded: members were removed, and the mesh has another lock. `letter`: that lock, where the record holds none for the reader.
+    Removal { record: Signed, letter: Option<Bytes> },
+    /// I have that lock: a proof that is of no use on another link.
+    Lock { lock: LockId, proof: [u8; 32] },
 }
 
 /// How well a member is known.
@@ -94,6 +101,8 @@ pub(crate) struct Welcome {
     pub(crate) tag: [u8; 32],
     pub(crate) boot: Boot,
     pub(crate) verdict: Verdict,
+    /// The lock that the dialer opened.
+    pub(crate) lock: LockId,
     pub(crate) mesh_time: MeshTime,
     /// Where the dialer seems to be, seen from here.
     pub(crate) observed: SocketAddr,
@@ -108,6 +117,7 @@ pub(crate) enum Verdict {
     MeshFull,
     Duplicate,
     Registry,
+    Removed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -330,6 +340,11 @@ impl Signed {
     /// The value without asking who made it: for what we checked or made ourselves before.
     pub(crate) fn peek<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
         codec::decode(&self.bytes).ok()
+    }
+
+    /// The beginning of a hash of what was signed.
+    pub(crate) fn hash(&self) -> u64 {
+        blake3::hash(&self.bytes).as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
     fn covered(mesh: &MeshId, what: &str, bytes: &[u8]) -> Vec<u8> {
