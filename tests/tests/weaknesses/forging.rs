@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use peerflock_proto::{Config, Input, Target};
+use peerflock_tests::wiretap::Wires;
 
-use super::wiretap::Wires;
 use super::{config, millis, seconds};
 
 /// Alters one byte of each thing said from one node to another that holds a text: of the first such thing the first byte, of the next
