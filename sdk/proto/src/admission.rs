@@ -8,7 +8,7 @@
 //! dialer -> accepter  CONFIRM  "I know the password": the dialer first, so that every guess is seen and counted
 //! accepter -> dialer  WELCOME  "so do I", and the verdict
 //! ```
-//! Both confirmations cover both identities and the TLS exporter (RFC 9266), so nobody between the two can splice
+//! Both confirmations cover both identities, the TLS exporter (RFC 9266) and what their frames say beside them, so nobody between the two can splice
 //! connections together, and nothing recorded helps to try passwords offline. The password decides who gets in, never who you are.
 
 mod guess;
@@ -16,5 +16,5 @@ pub(crate) mod handshake;
 mod key;
 
 pub(crate) use guess::GuessLimiter;
-pub(crate) use handshake::{Accepter, Confirmed, Dialer};
+pub(crate) use handshake::{Accepter, Dialer, Proof};
 pub use key::MeshKey;

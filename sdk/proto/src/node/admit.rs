@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Confirmed, Dialer};
+use crate::admission::{Accepter, Dialer, Proof};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
@@ -55,8 +55,10 @@ impl Node {
         let frame = match Frame::decode(bytes, ADMISSION_FRAME_BYTES_MAX) {
             Ok(frame) => frame,
             Err(DecodeError::Version(_)) => return self.close(link, CloseReason::Version, now),
-            Err(_) => return self.close(link, CloseReason::Violation, now),
+            // Whatever is wrong, a stranger is told the same.
+            Err(_) => return self.close(link, CloseReason::Refused, now),
         };
+        let said = frame.unproved();
         let Some(held) = self.overlay.get_mut(link) else { return };
         let stage = std::mem::replace(&mut held.stage, Stage::Connecting);
         let Some(peer) = held.peer else { return };
@@ -72,32 +74,32 @@ impl Node {
                 }
             }
             (Stage::AwaitShare(dialer), Frame::Share { share }) => match dialer.confirm(&share) {
-                Ok((tag, confirmed)) => {
+                Ok((ours, theirs)) => {
                     // Room is made for a member now; for a stranger only once it proved the password, too.
                     let member = self.roster.present().contains(&peer);
                     let room = if member { self.room_beside(link, peer, usize::MAX, now) } else { Room::Now };
                     match room {
-                        Room::Now => self.confirm(link, confirmed, tag, now),
-                        Room::Soon => self.stage(link, Stage::AwaitRoom { confirmed, tag }),
+                        Room::Now => self.confirm(link, &ours, theirs, now),
+                        Room::Soon => self.stage(link, Stage::AwaitRoom { ours, theirs }),
                         Room::Never => self.close(link, CloseReason::Full, now),
                     }
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(tag) {
-                Ok(tag) => {
+            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(&said, tag) {
+                Ok(proof) => {
                     self.note_boot(link, boot);
-                    self.judge(link, peer, usize::from(links), registry, tag, now);
+                    self.judge(link, peer, usize::from(links), registry, proof, now);
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitWelcome(confirmed), Frame::Welcome(welcome)) => match confirmed.verify(welcome.tag) {
+            (Stage::AwaitWelcome(theirs), Frame::Welcome(welcome)) => match theirs.verify(&said, welcome.tag) {
                 Ok(()) => self.welcomed(link, peer, welcome, now),
                 Err(_) => self.refuse(link, now),
             },
             // Something else where its proof was due.
-            (Stage::AwaitConfirm(_), _) => self.refuse(link, now),
-            _ => self.close(link, CloseReason::Violation, now),
+            (Stage::AwaitConfirm(_) | Stage::AwaitWelcome(_), _) => self.refuse(link, now),
+            _ => self.close(link, CloseReason::Refused, now),
         }
     }
 
@@ -107,11 +109,11 @@ impl Node {
     }
 
     /// Proves the password to the one we dialed.
-    fn confirm(&mut self, link: LinkId, confirmed: Confirmed, tag: [u8; 32], now: Time) {
-        self.stage(link, Stage::AwaitWelcome(confirmed));
+    fn confirm(&mut self, link: LinkId, ours: &Proof, theirs: Proof, now: Time) {
+        self.stage(link, Stage::AwaitWelcome(theirs));
         let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
         let registry = self.config.registry.fingerprint();
-        self.say_to(link, &Frame::Confirm { tag, boot: self.boot, links, registry });
+        self.say_to(link, &Frame::Confirm { tag: [0; 32], boot: self.boot, links, registry }.proved(ours));
     }
 
     /// Room for one more; none is needed for one that takes the place of another link to the same peer.
@@ -139,8 +141,8 @@ impl Node {
             }
             let Some(held) = self.overlay.get_mut(link) else { continue };
             match std::mem::replace(&mut held.stage, Stage::Connecting) {
-                Stage::AwaitRoom { confirmed, tag } => self.confirm(link, confirmed, tag, now),
-                Stage::Welcoming { tag, .. } => self.pass(link, peer, Verdict::Admitted, tag, now),
+                Stage::AwaitRoom { ours, theirs } => self.confirm(link, &ours, theirs, now),
+                Stage::Welcoming { proof, .. } => self.pass(link, peer, Verdict::Admitted, &proof, now),
                 _ => {}
             }
         }
@@ -156,7 +158,7 @@ impl Node {
     }
 
     /// The dialer proved the password: is there room for it?
-    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], tag: [u8; 32], now: Time) {
+    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], proof: Proof, now: Time) {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
         let stranger = !self.roster.present().contains(&peer);
@@ -169,15 +171,15 @@ impl Node {
         } else {
             match self.room_beside(link, peer, its_links, now) {
                 Room::Now => Verdict::Admitted,
-                Room::Soon => return self.stage(link, Stage::Welcoming { tag, its_links }),
+                Room::Soon => return self.stage(link, Stage::Welcoming { proof, its_links }),
                 Room::Never => Verdict::Full,
             }
         };
-        self.pass(link, peer, verdict, tag, now);
+        self.pass(link, peer, verdict, &proof, now);
     }
 
     /// Tells the dialer our verdict, and acts on it.
-    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, tag: [u8; 32], now: Time) {
+    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, proof: &Proof, now: Time) {
         let Some(observed) = self.overlay.get(link).map(|held| held.address) else { return };
         let keep = self.keep(link, now);
         if verdict == Verdict::Admitted && keep == Keep::Old {
@@ -185,8 +187,9 @@ impl Node {
             verdict = Verdict::Duplicate;
         }
         let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed, referrals };
-        self.say_to(link, &Frame::Welcome(welcome));
+        let mesh_time = self.mesh_now(now);
+        let welcome = Welcome { tag: [0; 32], boot: self.boot, verdict, mesh_time, observed, referrals };
+        self.say_to(link, &Frame::Welcome(welcome).proved(proof));
         if verdict != Verdict::Admitted {
             return self.close(link, reason(verdict), now);
         }

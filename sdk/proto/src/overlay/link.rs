@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::admission::{Accepter, Confirmed, Dialer};
+use crate::admission::{Accepter, Dialer, Proof};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
@@ -66,11 +66,11 @@ pub(crate) enum Stage {
     /// Accepted: SHARE was sent, CONFIRM is to come.
     AwaitConfirm(Box<Accepter>),
     /// Dialed: our CONFIRM waits until a neighbor that is farther away has gone.
-    AwaitRoom { confirmed: Confirmed, tag: [u8; 32] },
+    AwaitRoom { ours: Proof, theirs: Proof },
     /// Dialed: CONFIRM was sent, WELCOME is to come.
-    AwaitWelcome(Confirmed),
+    AwaitWelcome(Proof),
     /// Accepted, the other end proved to be a member: our WELCOME waits until a neighbor that is farther away has gone.
-    Welcoming { tag: [u8; 32], its_links: usize },
+    Welcoming { proof: Proof, its_links: usize },
     /// Both ends are members.
     Member,
 }
