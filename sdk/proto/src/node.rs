@@ -77,6 +77,8 @@ pub struct Node {
     filter: Option<Filter>,
 
     limiter: GuessLimiter,
+    /// The same for those that we dial: who does not prove the password in turn may be after ours.
+    dials: GuessLimiter,
     overlay: Overlay,
     book: Book,
     neighborhood: neighbors::Neighborhood,
@@ -134,6 +136,7 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
+            dials: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
             neighborhood: neighbors::Neighborhood::default(),

@@ -151,7 +151,8 @@ impl Node {
     /// The other end did not prove the password.
     fn refuse(&mut self, link: LinkId, now: Time) {
         if let Some(held) = self.overlay.get(link) {
-            self.limiter.failed(held.address.ip(), now);
+            let limiter = if held.dialed { &mut self.dials } else { &mut self.limiter };
+            limiter.failed(held.address.ip(), now);
             self.counters.guesses_failed += 1;
         }
         self.close(link, CloseReason::Refused, now);
@@ -201,6 +202,9 @@ impl Node {
 
     /// We are told the verdict over ourselves.
     fn welcomed(&mut self, link: LinkId, peer: PeerId, welcome: Welcome, now: Time) {
+        if let Some(held) = self.overlay.get(link) {
+            self.dials.succeeded(held.address.ip());
+        }
         for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
             self.book.add(address, Some(peer), now);
         }
@@ -331,6 +335,11 @@ impl Node {
         if matches!(held.stage, Stage::AwaitConfirm(_)) && !known {
             // It saw our answer and did not confirm: that is a guess, too. A member may have found somebody better meanwhile.
             self.limiter.failed(held.address.ip(), now);
+            self.counters.guesses_failed += 1;
+        }
+        if matches!(held.stage, Stage::AwaitWelcome(_)) && !known && reason != CloseReason::Duplicate {
+            // It has our proof and gave none: the same, the other way round.
+            self.dials.failed(held.address.ip(), now);
             self.counters.guesses_failed += 1;
         }
         tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, address = %held.address, ?reason, stage = ?held.stage, "closed");
