@@ -75,10 +75,23 @@ impl Accepter {
         Ok((Self { proofs }, share))
     }
 
+    /// What it expects and what it would prove, for who plays one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_proofs(self) -> Proofs {
+        self.proofs
+    }
+
     /// With CONFIRM, which says `said`: what proves the password in WELCOME.
     pub(crate) fn verify(self, said: &[u8], tag: [u8; 32]) -> Result<Proof, Refused> {
         self.proofs.dialer.verify(said, tag)?;
         Ok(self.proofs.accepter)
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What lies within is secret.
+        f.write_str("Dialer")
     }
 }
 
@@ -104,7 +117,14 @@ impl Proof {
     }
 }
 
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
 /// What proves each side.
+#[derive(Debug)]
 pub(crate) struct Proofs {
     pub(crate) dialer: Proof,
     pub(crate) accepter: Proof,

@@ -27,6 +27,11 @@ pub fn replace_items(bytes: &Bytes, items: &[Forged]) -> Bytes {
     pack(number, &items)
 }
 
+/// What is in a parcel.
+pub fn items_of(bytes: &Bytes) -> Vec<Forged> {
+    parcel::decode(bytes.clone()).map(|(_, items)| items.into_iter().map(Forged).collect()).unwrap_or_default()
+}
+
 /// A parcel of these items.
 ///
 /// # Panics
