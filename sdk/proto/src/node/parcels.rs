@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Node, Output};
 use crate::flood::{Came, Kept, PortId, PortSet, Request, Slot, Trust};
-use crate::id::LinkId;
+use crate::id::{LinkId, PeerId};
 use crate::time::Time;
 use crate::wire::{Alias, DIGEST_MAX, Frame, Item, Marks, PULL_SPAN, Packet, Said, Standing, Whose, parcel};
 
@@ -106,6 +106,9 @@ impl Node {
             self.counters.violations += u64::from(!packet.relayed);
             return;
         }
+        if !direct && self.hears_itself(&peer) {
+            return;
+        }
         let trust = self.trust(slot, &packet, direct, came, now);
         if matches!(trust, Trust::Altered { .. } | Trust::Refused) {
             return;
@@ -152,6 +155,12 @@ impl Node {
         if let Some((link, origin)) = self.flood.duplicate(slot, port, repair) {
             self.say_to(link, &Frame::Prune(vec![origin]));
         }
+    }
+
+    /// Whether we have what an origin says from itself, because everybody does: then a neighbor's word for it is not needed, and nothing
+    /// would prove it.
+    fn hears_itself(&self, origin: &PeerId) -> bool {
+        self.is_complete() && self.flood.ports().any(|(_, port)| port.peer == *origin && !port.quiet)
     }
 
     /// Whether the mesh is so small that everybody is to be linked to everybody.
