@@ -35,6 +35,7 @@ mod presence;
 mod proofs;
 mod removal;
 mod report;
+mod repute;
 mod room;
 mod say;
 
@@ -50,7 +51,7 @@ use rand_core::{RngCore, SeedableRng};
 pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{GuessLimiter, Locks, MeshKey};
+use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
@@ -79,7 +80,13 @@ pub struct Node {
     filter: Option<Filter>,
 
     limiter: GuessLimiter,
+    /// The same by key: one that travels is no other.
+    keys: GuessLimiter<PeerId>,
     removals: removal::Removals,
+    repute: repute::Repute,
+    crowd: Crowd,
+    /// The same for those that we dial: who does not prove the password in turn may be after ours.
+    dials: GuessLimiter,
     overlay: Overlay,
     book: Book,
     neighborhood: neighbors::Neighborhood,
@@ -138,6 +145,8 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
+            keys: GuessLimiter::new(config.limits.guesses),
+            dials: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
             neighborhood: neighbors::Neighborhood::default(),
@@ -173,6 +182,8 @@ impl Node {
             identity,
             locks: Locks::new(key),
             removals: removal::Removals::default(),
+            repute: repute::Repute::default(),
+            crowd: Crowd::default(),
         }
     }
 

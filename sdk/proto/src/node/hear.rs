@@ -21,6 +21,9 @@ impl Node {
         if !held.is_member() {
             return self.admission_frame(link, bytes, now);
         }
+        if !self.within_quota(link, bytes.len(), false, now) {
+            return;
+        }
         match Frame::decode(bytes, FRAME_BYTES_MAX) {
             Ok(frame) => self.member_frame(link, frame, now),
             Err(error) => {
@@ -83,6 +86,8 @@ impl Node {
             Frame::Roster(known) => self.hear_known(link, known, now),
             Frame::Vote(signed) => self.hear_vote(link, signed, now),
             Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
+            Frame::Evidence { origin, boot, one, other } => self.hear_evidence(Some(link), origin, boot, one, other, now),
+            Frame::Guessed(addresses) => self.hear_guessed(link, addresses, now),
             Frame::Lock { lock, proof } => self.hear_lock(link, lock, proof),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
                 self.counters.violations += 1;

@@ -368,10 +368,13 @@ pub enum CloseReason {
     /// The mesh has another lock than the other end knows.
     #[error("the mesh has another lock than this one; ask a member for a new ticket")]
     OtherLock,
+    /// As many members as may be are behind the same public address.
+    #[error("too many players are behind one internet address here; ask a member to raise `members_per_address`")]
+    Crowded,
 }
 
 impl CloseReason {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Goodbye,
         Self::Refused,
         Self::LockedOut,
@@ -389,6 +392,7 @@ impl CloseReason {
         Self::TooSlow,
         Self::Removed,
         Self::OtherLock,
+        Self::Crowded,
     ];
 
     /// The QUIC application error code that says this.

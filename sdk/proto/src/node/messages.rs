@@ -19,6 +19,12 @@ impl Node {
         if slot == Slot::ME || said.hops > said.hop_limit || self.removals.is_removed(&author) {
             return;
         }
+        let direct = self.flood.port(port).filter(|port| port.peer == author).map(|port| port.link);
+        if let Some(link) = direct
+            && !self.within_quota(link, said.len(), true, now)
+        {
+            return;
+        }
         if !self.broadcast.is_new(slot, said.seq) {
             self.counters.messages_duplicate += 1;
             if !self.broadcast.check_again(slot, &said) {

@@ -309,6 +309,7 @@ impl Node {
 
     /// The record by which the mesh got its present lock, for one who comes in.
     pub(super) fn tell_lock(&mut self, link: LinkId, peer: PeerId) {
+        self.tell_evidence(link);
         if let Some(record) = self.removals.record.clone() {
             self.tell_removal(link, record);
             self.prove_lock(link, peer);
@@ -362,7 +363,7 @@ impl Node {
     // --- at the door ---------------------------------------------------------------------------------------------------
 
     /// Says something to all neighbors but the one it came from.
-    fn pass_to_all(&mut self, from: Option<LinkId>, frame: &Frame) {
+    pub(super) fn pass_to_all(&mut self, from: Option<LinkId>, frame: &Frame) {
         let links: Vec<LinkId> = self.overlay.neighbors().map(|(link, _)| link).filter(|link| Some(*link) != from).collect();
         if let Some(bytes) = frame.encode() {
             links.into_iter().for_each(|link| self.send_frame(link, bytes.clone()));

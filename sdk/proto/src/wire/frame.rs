@@ -1,13 +1,13 @@
 //! Frames: what members and strangers say on a link's stream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DecodeError, FRAME_BYTES_MAX, Said, WIRE_VERSION, codec};
-use crate::admission::LockId;
+use super::{DecodeError, FRAME_BYTES_MAX, Manifest, Said, WIRE_VERSION, codec};
+use crate::admission::{LockId, Proof};
 use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
@@ -75,6 +75,10 @@ pub(crate) enum Frame {
     Vote(Signed),
     /// Flooded: members were removed, and the mesh has another lock. `letter`: that lock, where the record holds none for the reader.
     Removal { record: Signed, letter: Option<Bytes> },
+    /// Flooded: an origin signed two things of which one is a lie.
+    Evidence { origin: PeerId, boot: Boot, one: Manifest, other: Manifest },
+    /// From these public addresses passwords were guessed here until they were locked out.
+    Guessed(Vec<IpAddr>),
     /// I have that lock: a proof that is of no use on another link.
     Lock { lock: LockId, proof: [u8; 32] },
 }
@@ -118,6 +122,7 @@ pub(crate) enum Verdict {
     Duplicate,
     Registry,
     Removed,
+    Crowded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,9 +329,18 @@ pub(crate) struct Signed {
 impl Signed {
     /// None if the value is too long to encode.
     pub(crate) fn new<T: Serialize>(identity: &Identity, mesh: &MeshId, what: &str, value: &T) -> Option<Self> {
-        let bytes = codec::encode(value).ok()?;
+        Some(Self::of_bytes(identity, mesh, what, codec::encode(value).ok()?))
+    }
+
+    pub(crate) fn of_bytes(identity: &Identity, mesh: &MeshId, what: &str, bytes: Bytes) -> Self {
         let signature = identity.sign(&Self::covered(mesh, what, &bytes));
-        Some(Self { author: identity.peer_id(), bytes, signature })
+        Self { author: identity.peer_id(), bytes, signature }
+    }
+
+    /// What was signed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The value, if it is one and its author signed it as `what` for this mesh.
@@ -380,6 +394,31 @@ impl Frame {
         bytes.put_u8(WIRE_VERSION);
         bytes.put(body);
         (bytes.len() <= FRAME_BYTES_MAX).then(|| bytes.freeze())
+    }
+
+    /// The frame with its proof of the password, which is of all else that it says.
+    pub(crate) fn proved(mut self, proof: &Proof) -> Self {
+        let proved = proof.tag(&self.unproved());
+        if let Some(tag) = self.tag_mut() {
+            *tag = proved;
+        }
+        self
+    }
+
+    /// All that it says beside its proof of the password; nothing where it has none.
+    pub(crate) fn unproved(&self) -> Bytes {
+        let mut bare = self.clone();
+        let Some(tag) = bare.tag_mut() else { return Bytes::new() };
+        *tag = [0; 32];
+        // What is too long to encode is neither sent nor was it received.
+        codec::encode(&bare).unwrap_or_default()
+    }
+
+    fn tag_mut(&mut self) -> Option<&mut [u8; 32]> {
+        match self {
+            Self::Confirm { tag, .. } | Self::Welcome(Welcome { tag, .. }) => Some(tag),
+            _ => None,
+        }
     }
 
     /// The frame that `bytes` are, if they are at most `bytes_max` long.
