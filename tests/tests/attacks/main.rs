@@ -3,7 +3,7 @@
 
 //mod decoding;
 mod dictionary;
-//mod forging;
+mod forging;
 mod hand;
 mod handshake;
 mod passwords;

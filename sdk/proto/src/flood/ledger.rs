@@ -1,7 +1,8 @@
 //! Which of an origin's relayed packets are proved, and which are still a neighbor's word.
 //!
 //! A relayed packet counts and goes on at once. Its hash is kept until a manifest of its origin comes, a quarter of a second later: then
-//! it is proved, or found to be altered. Who leaves manifests out gains a second: after that packets wait for their proof.
+//! it is proved, or found to be altered. Who leaves manifests out gains a second: after that packets wait for their proof, and what
+//! counted without one is undone.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -226,6 +227,14 @@ impl Ledger {
         std::mem::take(&mut self.waiting).iter().filter(|one| one.held.is_none()).map(|one| one.tick).min()
     }
 
+    /// Proofs are late: what counted on a neighbor's word does so no more. From which tick on it is to be undone.
+    pub(crate) fn withdraw(&mut self) -> Option<Tick> {
+        let lent = |one: &Waiting| one.held.is_none();
+        let from = self.waiting.iter().filter(|one| lent(one)).map(|one| one.tick).min();
+        self.waiting.retain(|one| !lent(one));
+        from
+    }
+
     /// We heard nobody for `absence`: nobody is late for that.
     pub(crate) fn forgive(&mut self, absence: Duration) {
         self.waiting.iter_mut().for_each(|one| one.at = one.at + absence);
@@ -300,6 +309,20 @@ mod tests {
         assert_eq!(ledger.abandon(), Some(Tick(4)));
         assert_eq!(origin.hear(&mut ledger, &origin.packet(7), (RELAY, 0), millis(9_000)), Trust::Lent);
         assert_eq!((ledger.abandon(), ledger.abandon()), (Some(Tick(7)), None));
+    }
+
+    #[test]
+    fn what_is_not_proved_for_long_is_withdrawn() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        for seq in 4..=6 {
+            assert_eq!(origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), millis(seq.into())), Trust::Lent);
+        }
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(7), (RELAY, 0), millis(1_100)), Trust::Held { new: true });
+        assert_eq!((ledger.withdraw(), ledger.withdraw()), (Some(Tick(4)), None));
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(8), (RELAY, 0), millis(1_110)), Trust::Held { new: false });
+        let released = ledger.prove(&origin.manifest(4, 8), millis(1_120)).released;
+        assert_eq!(released.len(), 2, "what was held back counts once it is proved");
+        assert_eq!(origin.hear(&mut ledger, &origin.packet(9), (RELAY, 0), millis(1_130)), Trust::Lent);
     }
 
     #[test]

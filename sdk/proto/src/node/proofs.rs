@@ -142,6 +142,9 @@ impl Node {
             Trust::Held { new: true } => {
                 tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?came.0, "no proof came for long");
                 self.go_round(slot, came.0, now);
+                if let Some(from) = self.flood.origin_mut(slot).and_then(|origin| origin.ledger.withdraw()) {
+                    self.undo_state(slot, peer, from, now);
+                }
             }
             _ => {}
         }

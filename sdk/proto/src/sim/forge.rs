@@ -17,14 +17,24 @@ use crate::wire::{
 /// Links that forged things may travel.
 const HOP_LIMIT: u8 = 16;
 
-/// A parcel with other content: its number, and instead of all that was in it these items.
+/// A parcel with this item first; None where it does not fit.
 ///
 /// # Panics
-/// Where it is no parcel, or the items do not fit: a fault of the test.
-pub fn replace_items(bytes: &Bytes, items: &[Forged]) -> Bytes {
+/// Where it is no parcel: a fault of the test.
+pub fn add_item(bytes: &Bytes, item: &Forged) -> Option<Bytes> {
+    let (number, mut items) = parcel::decode(bytes.clone()).expect("what our own nodes send are parcels");
+    items.insert(0, item.0.clone());
+    let length: usize = items.iter().map(|item| item.encode().len(false)).sum();
+    (length + parcel::HEADER_BYTES <= DATAGRAM_BYTES_MAX).then(|| pack(number, &items))
+}
+
+/// A parcel with this item in place of all others.
+///
+/// # Panics
+/// Where it is no parcel, or the item does not fit: a fault of the test.
+pub fn replace_items(bytes: &Bytes, item: &Forged) -> Bytes {
     let (number, _) = parcel::decode(bytes.clone()).expect("what our own nodes send are parcels");
-    let items: Vec<Item> = items.iter().map(|forged| forged.0.clone()).collect();
-    pack(number, &items)
+    pack(number, std::slice::from_ref(&item.0))
 }
 
 /// What is in a parcel.
@@ -56,14 +66,14 @@ pub fn alter_relayed(bytes: &Bytes, mut alter: impl FnMut(&mut u32, &mut Vec<u8>
     altered.then(|| pack(number, &items))
 }
 
-/// The numbers of the packets in a parcel that others than its sender made.
-pub fn relayed(bytes: &Bytes) -> Vec<u32> {
+/// The packets of state in a parcel: whether somebody else than its sender made them, their numbers and their ticks.
+pub fn packets(bytes: &Bytes) -> Vec<(bool, u32, Tick)> {
     let items = parcel::decode(bytes.clone()).map(|(_, items)| items).unwrap_or_default();
-    let seq = |item: &Item| match item {
-        Item::State { whose: Whose::Alias(_) | Whose::Named(..), packet } => Some(packet.seq),
+    let packet = |item: &Item| match item {
+        Item::State { whose, packet } => Some((*whose != Whose::Neighbor, packet.seq, tick_frame::tick(&packet.payload).ok()?)),
         _ => None,
     };
-    items.iter().filter_map(seq).collect()
+    items.iter().filter_map(packet).collect()
 }
 
 fn pack(number: u16, items: &[Item]) -> Bytes {
@@ -78,6 +88,27 @@ fn pack(number: u16, items: &[Item]) -> Bytes {
 /// One thing for a parcel.
 #[derive(Clone, Debug)]
 pub struct Forged(Item);
+
+impl Forged {
+    /// The same, said to be of somebody: what its origin said itself, as a relay would say it again. Packets that nobody relays
+    /// look as if they were to be.
+    #[must_use]
+    pub fn in_the_name_of(mut self, (peer, boot): (PeerId, Boot)) -> Self {
+        match &mut self.0 {
+            Item::State { whose, packet } if *whose == Whose::Neighbor => {
+                *whose = Whose::Named(peer, boot);
+                if !packet.relayed {
+                    (packet.relayed, packet.hops, packet.hop_limit) = (true, 1, HOP_LIMIT);
+                }
+            }
+            Item::Proof { whose, .. } | Item::Said { whose, .. } | Item::Pull { whose, .. } if *whose == Whose::Neighbor => {
+                *whose = Whose::Named(peer, boot);
+            }
+            _ => {}
+        }
+        self
+    }
+}
 
 /// A packet of state that says what somebody would like others to believe.
 #[derive(Clone, Debug)]
