@@ -107,8 +107,9 @@ pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
 pub use peerflock_proto::state::{FIELDS_MAX, GROUP_MAX, REFS_MAX};
 pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
-    Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId,
-    Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
-    RemovalError, RemovalRule, SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
+    Boot, Certificate, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits,
+    LinkId, Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, ParseCertificateError, PeerId,
+    Profile, Refusal, Registry, RemovalError, RemovalRule, Revocations, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,
+    quantize,
 };
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};

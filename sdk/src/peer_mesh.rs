@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use peerflock_proto::{
     Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
-    RemovalError, RemovalRule, SendError, Target, Topic,
+    RemovalError, RemovalRule, Revocations, SendError, Target, Topic,
 };
 
 use crate::driver::Shared;
@@ -110,6 +110,12 @@ impl PeerMesh {
     /// The vote was not cast then.
     pub fn vote_out(&self, peer: PeerId) -> Result<(), RemovalError> {
         self.handle.shared.act(|node, now| node.vote(peer, now))
+    }
+
+    /// The [authority](PeerMeshBuilder::certificate) of the mesh takes certificates back: members who show them are out, and all are told.
+    /// Any member may bring the list in. False, and nothing happened, if it is not the authority's, or an older one than is known.
+    pub fn revoke(&self, list: Revocations) -> bool {
+        self.handle.shared.act(|node, now| node.revoke(list, now))
     }
 
     /// Who may remove members from now on: the owner of the room changed, say. All members should say the same.

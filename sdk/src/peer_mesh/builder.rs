@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry, RemovalRule};
+use peerflock_proto::{Certificate, Identity, KindId, Limits, NeighborLimits, PeerId, Profile, Registry, RemovalRule};
 use quinn::AsyncUdpSocket;
 use zeroize::Zeroizing;
 
@@ -26,6 +26,8 @@ pub struct PeerMeshBuilder {
     pub(super) state_rate: Option<u32>,
     pub(super) nearest_by: Option<KindId>,
     pub(super) removal: RemovalRule,
+    pub(super) certificate: Option<(PeerId, Certificate)>,
+    pub(super) relay_only: bool,
     pub(super) interface: Option<Interface>,
     pub(super) bind: Option<SocketAddr>,
     pub(super) tickets: Vec<Ticket>,
@@ -60,6 +62,8 @@ impl PeerMeshBuilder {
             state_rate: None,
             nearest_by: None,
             removal: RemovalRule::Nobody,
+            certificate: None,
+            relay_only: false,
             interface: None,
             bind: None,
             tickets: Vec::new(),
@@ -108,6 +112,23 @@ impl PeerMeshBuilder {
     /// Who may remove members, the same for all: nobody by default.
     pub fn removal(mut self, rule: RemovalRule) -> Self {
         self.removal = rule;
+        self
+    }
+
+    /// Only who shows a certificate of `authority` can join; ours is `certificate`, for the [identity](Self::identity) that we bring. A
+    /// password may be asked for beside it.
+    ///
+    /// An authority is an [`Identity`] that someone keeps away from the game; see [`Certificate::issue`] and [`PeerMesh::revoke`].
+    pub fn certificate(mut self, authority: PeerId, certificate: Certificate) -> Self {
+        self.certificate = Some((authority, certificate));
+        self
+    }
+
+    /// Tells our address to nobody but those whom we dial ourselves, by a ticket or an address, and dials nobody else. Everybody hears us all
+    /// the same, by way of them. Neither finds nor is found on the local network.
+    pub fn relay_only(mut self) -> Self {
+        self.relay_only = true;
+        self.lan = false;
         self
     }
 

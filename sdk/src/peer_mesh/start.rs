@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerflock_proto::{Candidate, CloseReason, Config, Identity, MeshId, MeshKey, Node, Time};
+use peerflock_proto::{Candidate, CloseReason, Config, Identity, Membership, MeshId, MeshKey, Node, PeerId, Time};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -64,6 +64,12 @@ pub enum StartError {
         /// Why, and what to do.
         reason: CloseReason,
     },
+    /// The certificate is not for the identity that was given, or none was.
+    #[error("the certificate is for {member:?}: give that identity with `identity(..)`, or ask for a certificate for yours")]
+    OtherIdentity {
+        /// For whom it is.
+        member: PeerId,
+    },
     /// Nobody answered, and the mesh was not to be opened alone.
     #[error(
         "nobody answered at any of {tried} addresses; check that the game runs there, that the address or ticket is a new one, \
@@ -104,7 +110,8 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let bind = builder.resolved_bind(&interface);
     let conditioner = builder.resolved_conditioner()?;
     let mesh = MeshId::from_name(&builder.name);
-    let key = key(mesh, builder.door.clone()).await?;
+    let authority = builder.certificate.as_ref().map(|(authority, _)| *authority);
+    let key = key(mesh, builder.door.clone(), authority).await?;
     let identity = builder.identity.clone().unwrap_or_else(crate::identity::fresh);
 
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
@@ -163,6 +170,11 @@ fn check(builder: &mut PeerMeshBuilder) -> Result<(), StartError> {
     if !ticket::is_name(&builder.name) {
         return Err(StartError::InvalidName { name: builder.name.clone() });
     }
+    if let Some((_, certificate)) = &builder.certificate
+        && builder.identity.as_ref().map(Identity::peer_id) != Some(certificate.member)
+    {
+        return Err(StartError::OtherIdentity { member: certificate.member });
+    }
     for ticket in &builder.tickets {
         if ticket.name != builder.name {
             return Err(StartError::OtherMesh { name: builder.name.clone(), ticket: ticket.name.clone() });
@@ -177,11 +189,12 @@ fn check(builder: &mut PeerMeshBuilder) -> Result<(), StartError> {
 }
 
 /// The key that admission needs. Stretching a password takes a while and much memory, on purpose: not on an async thread.
-async fn key(mesh: MeshId, door: Door) -> Result<MeshKey, StartError> {
-    match door {
-        Door::Open => Ok(MeshKey::open(mesh)),
-        Door::Secret(secret) => Ok(MeshKey::from_secret(mesh, *secret)),
-        Door::Password(password) => tokio::task::spawn_blocking(move || MeshKey::from_password(mesh, &password))
+async fn key(mesh: MeshId, door: Door, authority: Option<PeerId>) -> Result<MeshKey, StartError> {
+    match (door, authority) {
+        (Door::Open, Some(authority)) => Ok(MeshKey::of_authority(mesh, &authority)),
+        (Door::Open, None) => Ok(MeshKey::open(mesh)),
+        (Door::Secret(secret), _) => Ok(MeshKey::from_secret(mesh, *secret)),
+        (Door::Password(password), _) => tokio::task::spawn_blocking(move || MeshKey::from_password(mesh, &password))
             .await
             .map_err(|error| StartError::Runtime(io::Error::other(error))),
     }
@@ -198,6 +211,12 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         state_rate: builder.state_rate,
         nearest_by: builder.nearest_by,
         removal: builder.removal.clone(),
+        membership: builder.certificate.clone().map(|(authority, certificate)| Membership {
+            authority,
+            certificate,
+            unix_time_at_start: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
+        }),
+        relay_only: builder.relay_only,
         ..Config::default()
     };
     Node::new(config, identity, key, seed, Time::default())

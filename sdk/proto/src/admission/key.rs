@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::id::MeshId;
+use crate::id::{MeshId, PeerId};
 
 /// What a member must know, made from a password, a ticket's secret, or nothing. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -24,6 +24,11 @@ impl MeshKey {
     /// The key of a mesh without a password: whoever knows the name is in.
     pub fn open(mesh: MeshId) -> Self {
         Self { mesh, key: Zeroizing::new(blake3::derive_key("peerflock 1 open mesh", &mesh.0)) }
+    }
+
+    /// The key of a mesh whose members show certificates of `authority`: no secret, as those decide.
+    pub fn of_authority(mesh: MeshId, authority: &PeerId) -> Self {
+        Self { mesh, key: Zeroizing::new(blake3::derive_key("peerflock 1 authority", &[mesh.0, authority.0].concat())) }
     }
 
     /// The key that `password` makes: Argon2id (RFC 9106) with 64 MiB and 3 passes, so this takes a tenth of a second or so and

@@ -371,10 +371,15 @@ pub enum CloseReason {
     /// As many members as may be are behind the same public address.
     #[error("too many players are behind one internet address here; ask a member to raise `members_per_address`")]
     Crowded,
+    /// One of the two shows no certificate of the mesh's authority, or one that ended or was taken back.
+    #[error(
+        "no certificate of this mesh's authority that holds; ask whoever runs the mesh for one, and check this machine's date"
+    )]
+    Certificate,
 }
 
 impl CloseReason {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Goodbye,
         Self::Refused,
         Self::LockedOut,
@@ -393,6 +398,7 @@ impl CloseReason {
         Self::Removed,
         Self::OtherLock,
         Self::Crowded,
+        Self::Certificate,
     ];
 
     /// The QUIC application error code that says this.
