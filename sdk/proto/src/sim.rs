@@ -5,6 +5,7 @@
 //! something of theirs was lost, as on a QUIC stream.
 
 pub mod forge;
+pub mod fuzz;
 pub mod guess;
 mod links;
 pub mod samples;

@@ -1,53 +1,55 @@
 //! A node among a member and strangers who say whatever the fuzzer makes of it: nothing panics, nothing grows without bound, and
 //! the same bytes end in the same world.
-#![no_main]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
+use peerflock_proto::sim::samples;
 use peerflock_proto::wire::WIRE_VERSION;
 use peerflock_proto::{
     Candidate, Change, Config, EntityId, Group, Identity, Input, Kind, KindId, LinkId, MeshId, MeshKey, Node, Orphan, Output,
-    PeerId, Profile, Registry, Shape, Target, Time, Topic, Value,
+    PeerId, Profile, Registry, Shape, Target as To, Time, Topic, Value,
 };
 
-fuzz_target!(|bytes: &[u8]| {
-    let worlds = [(); 2].map(|()| {
-        let mut scene = Scene::new();
-        scene.play(&mut Script(bytes));
-        scene.nodes.map(|node| node.state_hash())
-    });
-    assert_eq!(worlds[0], worlds[1]);
-});
+use super::{Script, Target, counted};
+
+/// The bytes are instructions: what happens to whom.
+pub const TARGET: Target = Target { name: "node", seeds, start };
+
+fn seeds() -> Vec<Vec<u8>> {
+    // Each sort of frame, without its version, and each parcel, as if the member had said them; and something of all else.
+    let injected = |sort: u8, skip: usize| {
+        move |(_, bytes): (String, bytes::Bytes)| [&[sort], &counted(&bytes[skip..])[..], &[1, 0, 20, 1]].concat()
+    };
+    let frames = samples::frames().into_iter().map(injected(7, 1));
+    let parcels = samples::parcels().into_iter().map(injected(8, 0));
+    let rest = [
+        vec![10, 0, 0, 0, 4, 0, 10, 1, 10, 0, 1, 0, 9, 0, 10, 1, 2, 3, 5, 9, 1],
+        vec![11, 0, 0, 9, 0, 30, 3, 9, 255, 6, 5, 4, 2, 1],
+    ];
+    frames.chain(parcels).chain(rest).collect()
+}
+
+fn start() -> Box<dyn FnMut(&[u8])> {
+    let mut worlds = [Scene::new(), Scene::new()];
+    Box::new(move |bytes| {
+        for scene in &mut worlds {
+            scene.play(&mut Script(bytes));
+        }
+        let [one, other] = &worlds;
+        assert_eq!(one.hashes(), other.hashes(), "the same bytes, the same world");
+    })
+}
 
 /// More inputs on their way than any honest pair has: what is beyond falls out, as on a real link.
 const QUEUE_MAX: usize = 256;
 /// More links than the fuzzer needs.
 const LINKS_MAX: usize = 16;
 
-/// The fuzzer's bytes, read as instructions. After their end everything is 0.
-struct Script<'a>(&'a [u8]);
-
-impl Script<'_> {
-    fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().map_or((0, self.0), |(first, rest)| (*first, rest));
-        self.0 = rest;
-        first
-    }
-
-    /// Some bytes, with the wire's version in front, or every decoder would stop there.
-    fn message(&mut self) -> Vec<u8> {
-        let length = usize::from(self.byte()).min(self.0.len());
-        let (message, rest) = self.0.split_at(length);
-        self.0 = rest;
-        [&[WIRE_VERSION], message].concat()
-    }
-}
-
 /// The node under test (0), a member that does as it is told (1), and what is on its way between them.
-struct Scene {
+#[derive(Debug)]
+pub struct Scene {
     nodes: [Node; 2],
     /// The links between the two, as each numbers them.
     links: Vec<[LinkId; 2]>,
@@ -56,9 +58,18 @@ struct Scene {
     now: Time,
 }
 
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scene {
     /// Both are in one mesh.
-    fn new() -> Self {
+    ///
+    /// # Panics
+    /// Where they do not meet: a fault of ours.
+    pub fn new() -> Self {
         let key = MeshKey::open(MeshId::from_name("fuzz"));
         let node = |seed: u8| {
             let mut registry = Registry::default();
@@ -77,8 +88,33 @@ impl Scene {
         scene
     }
 
+    /// One of the two.
+    pub fn node(&self, who: usize) -> &Node {
+        &self.nodes[who]
+    }
+
+    /// The node under test hears something of the member, if they are linked.
+    pub fn hear(&mut self, input: impl FnOnce(LinkId) -> Input) {
+        if let Some([link, _]) = self.links.first().copied() {
+            self.handle(0, input(link));
+        }
+    }
+
+    /// Some time passes, in which what is on its way arrives: a link that broke stands again.
+    pub fn settle(&mut self) {
+        if self.links.is_empty() {
+            self.advance(Duration::from_secs(1));
+        }
+        self.advance(Duration::from_millis(2));
+        self.deliver_all();
+    }
+
+    fn hashes(&self) -> [[u8; 32]; 2] {
+        [0, 1].map(|who| self.nodes[who].state_hash())
+    }
+
     fn play(&mut self, script: &mut Script<'_>) {
-        while !script.0.is_empty() {
+        while !script.is_over() {
             match script.byte() % 12 {
                 0 => self.advance(Duration::from_millis(u64::from(script.byte()) * 4)),
                 1 => self.deliver_all(),
@@ -102,8 +138,8 @@ impl Scene {
                         self.queue.push_back(next);
                     }
                 }
-                7 => self.inject(|link, bytes| Input::Frame { link, bytes: bytes.into() }, script),
-                8 => self.inject(|link, bytes| Input::Datagram { link, bytes: bytes.into() }, script),
+                7 => self.inject(|link, bytes| Input::Frame { link, bytes: bytes.into() }, framed(script)),
+                8 => self.inject(|link, bytes| Input::Datagram { link, bytes: bytes.into() }, script.bytes().to_vec()),
                 9 => self.stranger(script),
                 10 => self.commit(script),
                 _ => self.say(script),
@@ -113,11 +149,8 @@ impl Scene {
     }
 
     /// Bytes to the node under test as if the member had said them.
-    fn inject(&mut self, input: impl Fn(LinkId, Vec<u8>) -> Input, script: &mut Script<'_>) {
-        let message = script.message();
-        if let Some([link, _]) = self.links.first().copied() {
-            self.handle(0, input(link, message));
-        }
+    fn inject(&mut self, input: impl Fn(LinkId, Vec<u8>) -> Input, message: Vec<u8>) {
+        self.hear(|link| input(link, message));
     }
 
     /// Somebody else connects, and says something.
@@ -128,7 +161,7 @@ impl Scene {
             0,
             Input::LinkUp { link, peer: PeerId([who; 32]), address: address(u16::from(who) + 10), exporter: [who; 32] },
         );
-        self.handle(0, Input::Frame { link, bytes: script.message().into() });
+        self.handle(0, Input::Frame { link, bytes: framed(script).into() });
         if who.is_multiple_of(2) {
             self.handle(0, Input::LinkDown { link, reason: peerflock_proto::CloseReason::Transport });
         }
@@ -160,10 +193,10 @@ impl Scene {
     fn say(&mut self, script: &mut Script<'_>) {
         let (who, to, length) = (usize::from(script.byte() % 2), script.byte(), usize::from(script.byte()));
         let to = match to % 5 {
-            0 => Target::All,
-            1 => Target::AllAndMe,
-            2 => Target::One(self.nodes[usize::from(to / 5 % 2)].peer_id()),
-            3 => Target::Hops(to / 5),
+            0 => To::All,
+            1 => To::AllAndMe,
+            2 => To::One(self.nodes[usize::from(to / 5 % 2)].peer_id()),
+            3 => To::Hops(to / 5),
             _ => return self.handle(who, Input::SetProfile(Profile::named("é".repeat(length)))),
         };
         let _ = self.nodes[who].send(to, Topic(length as u16), vec![1; length * 300].into(), self.now);
@@ -251,6 +284,11 @@ impl Scene {
             self.queue.push_back((to, input));
         }
     }
+}
+
+/// Some bytes, with the wire's version in front, or every decoder would stop there.
+fn framed(script: &mut Script<'_>) -> Vec<u8> {
+    [&[WIRE_VERSION], script.bytes()].concat()
 }
 
 fn address(number: u16) -> SocketAddr {
