@@ -4,6 +4,7 @@
 //! latency each, drawn once; datagrams are lost, doubled and jittered as the options say; frames arrive in order, later when
 //! something of theirs was lost, as on a QUIC stream.
 
+pub mod effort;
 pub mod forge;
 pub mod fuzz;
 pub mod guess;
