@@ -74,7 +74,7 @@ impl Ticket {
         self.lock == Lock::Password
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Names and addresses were checked when they came in: their counts fit into a byte.
         bytes.push(self.name.len() as u8);
@@ -106,7 +106,7 @@ impl Ticket {
         bytes
     }
 
-    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
         let name_length = take::<1>(rest)?[0].into();
         let (name, after) = rest.split_at_checked(name_length)?;

@@ -1,6 +1,7 @@
 //! The experiments, one file each, and how they fail.
 
 pub(crate) mod age;
+pub(crate) mod auth;
 pub(crate) mod churn;
 pub(crate) mod codec;
 pub(crate) mod crash;
