@@ -92,6 +92,7 @@ async fn each_hears_its_own_and_the_game_the_rest() {
     let twice = service::start(&bob, Parrot::<1_000>::default(), |_| ());
     assert_eq!(twice.err(), Some(ServiceError::Taken(Topic(1_000))));
 
+    sleep(Duration::from_secs(1)).await;
     anns.act(|parrot, _| parrot.say(Target::All, "to the service"));
     second.act(|parrot, _| parrot.say(Target::AllAndMe, "nobody claims this at Ann's"));
     // One of the SDK's that does not run at Bob's, and the game's own.
