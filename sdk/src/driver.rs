@@ -4,6 +4,7 @@
 //! it takes what links report, lets timers fire, then drains the node's outputs. It never waits for anything but its next
 //! input, and knows no clock but tokio's, so that a whole mesh runs in virtual time under a paused one.
 
+mod bulk;
 pub(crate) mod mailbox;
 mod shared;
 
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, Taken, canonical};
 use crate::metrics::Pressure;
 use crate::resolve::ping;
+pub(crate) use bulk::BulkStream;
 pub(crate) use shared::{Shared, Standing};
 use shared::{count, lock};
 
@@ -169,6 +171,7 @@ impl Driver {
                 }
                 Input::Datagram { link, bytes }
             }
+            LinkEvent::Bulk { link, stream } => return self.shared.bulk.incoming(link, *stream),
             LinkEvent::Down { link, reason } => {
                 if self.slots.remove(&link).is_none() {
                     return;
@@ -247,6 +250,7 @@ impl Driver {
             Output::Admitted { link } => {
                 if let Some(Slot::Open(handle)) = self.slots.get(&link) {
                     handle.admit();
+                    self.shared.bulk.admitted(link, handle.peer(), handle.bulk());
                 }
             }
             Output::Close { link, reason } => {

@@ -10,6 +10,7 @@ use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Nod
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::bulk::BulkDoors;
 use super::mailbox::Mailbox;
 use crate::link::SocketCounters;
 use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) mailbox: Mailbox,
     /// What is not for the game but for a service beside it.
     pub(crate) services: Inboxes,
+    /// The links' side doors, for what is large.
+    pub(crate) bulk: BulkDoors,
     /// What became of the attempts to join.
     pub(crate) standing: watch::Sender<Standing>,
     /// Whether the mesh is to be left, once and for all.
@@ -81,6 +84,7 @@ impl Shared {
             wake: Notify::new(),
             mailbox: Mailbox::default(),
             services: Inboxes::default(),
+            bulk: BulkDoors::default(),
             standing: watch::Sender::default(),
             leaving: watch::Sender::default(),
             closed: watch::Sender::default(),
