@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peerflock_proto::{
-    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile, SendError,
-    Target, Topic,
+    Boot, Change, EntityId, Event, Identity, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
+    SendError, Target, Topic,
 };
 
 use crate::driver::Shared;
@@ -43,6 +43,7 @@ struct Handle {
     shared: Arc<Shared>,
     /// What runs the mesh, and its services.
     runtime: tokio::runtime::Handle,
+    identity: Identity,
     /// Gone once the mesh is left: the driver holds the socket.
     endpoint: Weak<LinkEndpoint>,
     interface: Interface,
@@ -239,6 +240,10 @@ impl PeerMesh {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.handle.identity
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {

@@ -53,11 +53,13 @@
 //! # Ok(()) }
 //! ```
 
+pub mod content;
 mod host;
 mod inbox;
 mod roster;
 #[cfg(feature = "test-utils")]
 pub mod sim;
+pub mod work;
 
 use std::ops::RangeInclusive;
 

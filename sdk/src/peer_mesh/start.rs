@@ -119,7 +119,7 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let bound = endpoint.local_address().map_err(|source| StartError::Bind { address: bind, source })?;
     let addresses = interface.addresses(bound);
     let listing = Listing { locked: !matches!(builder.door, Door::Open), ..builder.listing.clone() };
-    let node = node(&builder, identity, key, seed, addresses.clone());
+    let node = node(&builder, identity.clone(), key, seed, addresses.clone());
     let (peer, boot) = (node.peer_id(), node.boot());
     let shared = Arc::new(Shared::new(node, Instant::now(), listing, endpoint.counters()));
 
@@ -145,7 +145,17 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let ticket = Ticket { name: builder.name, peer: Some(peer), addresses, lock };
     // From here on, giving up drops the handle, and with it the mesh.
     let mesh = PeerMesh {
-        handle: Arc::new(Handle { shared: shared.clone(), runtime, endpoint: door, interface, peer, boot, mesh, ticket }),
+        handle: Arc::new(Handle {
+            shared: shared.clone(),
+            runtime,
+            identity,
+            endpoint: door,
+            interface,
+            peer,
+            boot,
+            mesh,
+            ticket,
+        }),
     };
     match join(&shared, tried, builder.lan, builder.require_members.unwrap_or(tried > 0)).await {
         Ok(()) => Ok(mesh),
