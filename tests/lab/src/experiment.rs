@@ -3,6 +3,7 @@
 pub(crate) mod age;
 pub(crate) mod churn;
 pub(crate) mod codec;
+pub(crate) mod content;
 pub(crate) mod crash;
 pub(crate) mod encode;
 pub(crate) mod flood;
