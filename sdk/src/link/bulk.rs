@@ -89,6 +89,11 @@ impl BulkPort {
         (BulkWriter { send, port: self.clone() }, BulkReader { receive })
     }
 
+    /// The other end says how much later than at best comes what we send in bulk.
+    pub(crate) fn report(&self, queue: Duration) {
+        self.meter.bulk_reported(queue, Instant::now().into_std());
+    }
+
     /// Bytes per second that bulk streams may take now.
     pub(crate) fn rate(&self) -> f64 {
         self.meter.bulk_rate()
@@ -108,8 +113,9 @@ pub(crate) struct BulkWriter {
 }
 
 impl BulkWriter {
-    /// Writes all of it, as fast as bulk may go.
-    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Ended> {
+    /// Writes all of it, as fast as bulk may go, after what `first` says when its turn comes.
+    pub(crate) async fn write(&mut self, first: impl FnOnce() -> [u8; 4], mut bytes: Bytes) -> Result<(), Ended> {
+        let mut first = Some(first);
         while !bytes.is_empty() {
             let most = ((self.port.rate() * PIECE.as_secs_f64()) as usize).max(PIECE_BYTES);
             let piece = bytes.split_to(most.min(bytes.len()));
@@ -117,9 +123,18 @@ impl BulkWriter {
             if wait > Duration::ZERO {
                 sleep(wait).await;
             }
+            // In one packet with what follows.
+            if let Some(first) = first.take() {
+                self.write_now(&first()).await?;
+            }
             self.send.write_chunk(piece).await.map_err(|_| Ended)?;
         }
         Ok(())
+    }
+
+    /// The way it goes.
+    pub(crate) fn port(&self) -> &BulkPort {
+        &self.port
     }
 
     /// Writes a few bytes at once.

@@ -1,37 +1,39 @@
 //! How fast bulk streams may go on one link: as fast as it carries beside the game, without a queue that the game's state would stand in.
 //!
 //! State yields to a queue of 60 ms (see [`meter`](super::meter)); bulk yields long before, to a few milliseconds, so that the game does
-//! not notice it. The rate rises while no queue comes of it, at first in large steps, then in small ones; as soon as a queue stands, or
-//! more is lost than arrives, it falls below what the line was just seen to carry, less what the game sent meanwhile. In the manner of
-//! LEDBAT (RFC 6817), with delivery rates (BBR) in place of a window.
+//! not notice it. Round trips do not tell which way a queue stands, and where both ends send, each would yield to the other's: so whoever
+//! receives measures how much later than at best things come ([`BulkPort::report`](super::BulkPort::report)), as in LEDBAT (RFC 6817).
+//! The rate rises while no queue is reported, at first in large steps, then in small ones; as soon as one is, it falls below what the line
+//! was just seen to carry, less what the game sent meanwhile.
 
 use std::time::{Duration, Instant};
 
-/// A queue that makes bulk slower, beyond a part of the path itself.
-const QUEUE: Duration = Duration::from_millis(4);
-const QUEUE_PART: u32 = 16;
-/// A queue that makes bulk slower at once, without waiting for the end of an interval.
-const QUEUE_HIGH: Duration = Duration::from_millis(10);
-/// So many round trips in a row must show it.
-const RECENT: usize = 4;
-/// An interval is a round trip and so much, and has so many round trips in it.
-const INTERVAL: Duration = Duration::from_millis(50);
-const SAMPLES_MIN: u32 = 4;
+/// A queue that makes bulk slower.
+const QUEUE: Duration = Duration::from_millis(3);
+/// A round trip that is longer than at best by so much makes it slower, too, whichever way the queue stands.
+const QUEUE_ROUND: Duration = Duration::from_millis(60);
 /// Bytes per second at first, at the least, and at the most.
-const START: f64 = 64.0 * 1_024.0;
+const START: f64 = 128.0 * 1_024.0;
 const MIN: f64 = 8.0 * 1_024.0;
 const MAX: f64 = 64.0 * 1_024.0 * 1_024.0;
-/// How much faster per interval until the first queue, and after it: the more, the longer none comes of it.
-const START_FACTOR: f64 = 1.5;
-const CLIMB: f64 = 0.005;
-const CLIMBS_MAX: u32 = 6;
-/// What to send of what the line carries when a queue stands, and how far to fall at most in one go.
-const YIELD: f64 = 0.95;
+/// How much faster in a step until the first queue; after it, up to near where the last one was; and from there on, the more, the longer
+/// none comes of it.
+const START_FACTOR: f64 = 1.25;
+const BACK_FACTOR: f64 = 1.08;
+const NEAR: f64 = 0.94;
+const CLIMB: f64 = 0.004;
+const CLIMBS_MAX: u32 = 8;
+/// A step takes a round trip, and so much for a report to be made.
+const STEP: Duration = Duration::from_millis(60);
+/// What to send of what the line carries when a queue stands; less, so that it is gone in about so long.
+const YIELD: f64 = 0.96;
+const DRAIN: Duration = Duration::from_millis(200);
+/// How far to fall at most in one go.
 const FALL: f64 = 0.6;
 /// A stream's bytes need so many on the line.
-const OVERHEAD: f64 = 1.04;
-/// Less than this part of what was sent arrives: the line is full and has no queue.
-const ARRIVES: f64 = 0.7;
+const OVERHEAD: f64 = 1.05;
+/// Deliveries are counted for so long.
+const COUNT: Duration = Duration::from_millis(100);
 /// Nothing is heard from the other end for so long: hold back, and try with a piece now and then.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Time of sending that may be saved up.
@@ -43,26 +45,23 @@ pub(super) struct BulkRate {
     rate: f64,
     starting: bool,
     climbs: u32,
+    /// Where the last queue was met.
+    ceiling: f64,
     credit: f64,
     filled: Instant,
     last_ack: Option<Instant>,
-    recent: [Duration; RECENT],
-    interval: Interval,
-    /// Bytes put on the line in the interval before, per second.
-    put_before: f64,
-    /// A fall shows only after this.
-    settled_at: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Interval {
-    since: Option<Instant>,
-    samples: u32,
-    least: Option<Duration>,
+    base: Duration,
+    round_trip_queue: Duration,
+    /// What was acknowledged, and what others sent, since when.
     acked: f64,
-    bulk: f64,
     others: f64,
+    counted: Instant,
+    /// Bytes per second for bulk, as delivered of late.
+    carried: f64,
+    /// Whether the rate held anything back since the last step.
     waited: bool,
+    /// What was changed last shows only after this.
+    settled_at: Instant,
 }
 
 impl BulkRate {
@@ -71,13 +70,18 @@ impl BulkRate {
             rate: START,
             starting: true,
             climbs: 0,
+            ceiling: MAX,
             credit: 0.0,
             filled: now,
             last_ack: None,
-            recent: [Duration::ZERO; RECENT],
-            interval: Interval::default(),
-            put_before: 0.0,
-            settled_at: None,
+            base: Duration::ZERO,
+            round_trip_queue: Duration::ZERO,
+            acked: 0.0,
+            others: 0.0,
+            counted: now,
+            carried: 0.0,
+            waited: false,
+            settled_at: now,
         }
     }
 
@@ -88,49 +92,48 @@ impl BulkRate {
 
     /// The game put so many bytes on the line.
     pub(super) fn others(&mut self, bytes: f64) {
-        self.interval.others += bytes;
+        self.others += bytes;
     }
 
     /// So many bytes were acknowledged, the newest of them after `round_trip`, which takes `base` where nothing queues.
     pub(super) fn acked(&mut self, bytes: u64, round_trip: Duration, base: Duration, now: Instant) {
-        let silent = self.last_ack.is_none_or(|last| now.saturating_duration_since(last) > SILENCE);
         self.last_ack = Some(now);
-        if silent || self.interval.since.is_none() {
-            self.interval = Interval { since: Some(now), ..Interval::default() };
-            self.put_before = 0.0;
+        self.base = base;
+        self.round_trip_queue = round_trip.saturating_sub(base);
+        self.acked += bytes as f64;
+        let passed = now.saturating_duration_since(self.counted);
+        if passed >= COUNT {
+            self.carried = ((self.acked - self.others) / OVERHEAD / passed.as_secs_f64()).max(0.0);
+            (self.acked, self.others, self.counted) = (0.0, 0.0, now);
         }
-        self.recent.rotate_right(1);
-        self.recent[0] = round_trip;
-        let interval = &mut self.interval;
-        interval.acked += bytes as f64;
-        interval.samples += 1;
-        interval.least = Some(interval.least.map_or(round_trip, |least| least.min(round_trip)));
-        let passed = interval.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let settled = self.settled_at.is_none_or(|at| now >= at);
-        let stands = self.recent.iter().min().is_some_and(|least| *least > base + QUEUE_HIGH + base / QUEUE_PART);
-        let over = passed >= base + INTERVAL && interval.samples >= SAMPLES_MIN;
-        if !over && !(stands && settled && passed >= INTERVAL / 2) {
+    }
+
+    /// What we send comes so much later than at best, says the other end.
+    pub(super) fn reported(&mut self, queue: Duration, now: Instant) {
+        if now < self.settled_at {
             return;
         }
-        let interval = std::mem::replace(&mut self.interval, Interval { since: Some(now), ..Interval::default() });
-        let seconds = passed.as_secs_f64();
-        let (delivered, others) = (interval.acked / seconds, interval.others / seconds);
-        let put = (interval.bulk * OVERHEAD + interval.others) / seconds;
-        let lost = delivered < self.put_before * ARRIVES && put < self.put_before * START_FACTOR;
-        let queue = interval.least.unwrap_or(base).saturating_sub(base);
-        if stands || queue > QUEUE + base / QUEUE_PART || (over && lost && interval.waited) {
-            if settled && interval.bulk > 0.0 {
-                let carried = (delivered - others) / OVERHEAD * YIELD;
-                self.rate = carried.clamp(self.rate * FALL, self.rate * YIELD).max(MIN);
-                self.settled_at = Some(now + base + queue);
-            }
+        let queue = if self.round_trip_queue > QUEUE_ROUND { queue.max(self.round_trip_queue) } else { queue };
+        if queue > QUEUE {
+            self.ceiling = self.rate;
+            let part = YIELD - queue.as_secs_f64() / DRAIN.as_secs_f64();
+            self.rate = (self.carried.min(self.rate) * part).max(self.rate * FALL).max(MIN);
             (self.starting, self.climbs) = (false, 0);
-        } else if interval.waited {
-            self.climbs = (self.climbs + 1).min(CLIMBS_MAX);
-            let factor = if self.starting { START_FACTOR } else { 1.0 + CLIMB * f64::from(self.climbs) };
+            self.settled_at = now + self.base + STEP + queue;
+        } else if self.waited {
+            let factor = if self.starting {
+                START_FACTOR
+            } else if self.rate * BACK_FACTOR < self.ceiling * NEAR {
+                BACK_FACTOR
+            } else {
+                self.climbs = (self.climbs + 1).min(CLIMBS_MAX);
+                1.0 + CLIMB * f64::from(self.climbs)
+            };
             self.rate = (self.rate * factor).min(MAX);
+            self.ceiling = self.ceiling.max(self.rate);
+            self.settled_at = now + self.base + STEP;
         }
-        self.put_before = put;
+        self.waited = false;
     }
 
     /// How long to wait before writing so many bytes. Counts them.
@@ -139,14 +142,68 @@ impl BulkRate {
         self.filled = now;
         let most = (self.rate * BURST.as_secs_f64()).max(bytes);
         self.credit = (self.credit + passed * self.rate).min(most) - bytes;
-        self.interval.bulk += bytes;
         if self.last_ack.is_some_and(|last| now.saturating_duration_since(last) > SILENCE) {
             return SILENCE;
         }
         if self.credit >= 0.0 {
             return Duration::ZERO;
         }
-        self.interval.waited = true;
+        self.waited = true;
         Duration::from_secs_f64(-self.credit / self.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line of that many bytes a second, 20 ms long, with what the game sends on it, and a report every 50 ms. The mean rate and the
+    /// longest queue after the first five seconds.
+    fn settle(line: f64, game: f64, seconds: u32) -> (f64, Duration) {
+        let start = Instant::now();
+        let mut rate = BulkRate::new(start);
+        let (mut queue, mut sent, mut longest) = (0.0_f64, 0.0, 0.0_f64);
+        let mut due = start;
+        for millisecond in 0..seconds * 1_000 {
+            let now = start + Duration::from_millis(millisecond.into());
+            let mut put = game / 1_000.0;
+            rate.others(put);
+            while due <= now {
+                due = due.max(now - Duration::from_millis(1)) + rate.wait(1_000.0, now).max(Duration::from_nanos(1));
+                put += 1_000.0 * OVERHEAD;
+                sent += if millisecond >= 5_000 { 1_000.0 } else { 0.0 };
+            }
+            let delivered = (queue + put).min(line / 1_000.0);
+            queue += put - delivered;
+            rate.acked(delivered as u64, Duration::from_millis(20), Duration::from_millis(20), now);
+            if millisecond >= 5_000 {
+                longest = longest.max(queue / line);
+            }
+            if millisecond % 50 == 0 {
+                rate.reported(Duration::from_secs_f64(queue / line), now);
+            }
+        }
+        (sent / f64::from(seconds - 5), Duration::from_secs_f64(longest))
+    }
+
+    #[test]
+    fn a_line_is_filled_and_no_queue_stands_in_it() {
+        for line in [200_000.0, 1_000_000.0, 8_000_000.0] {
+            for game in [0.0, line / 4.0] {
+                let (rate, longest) = settle(line, game, 25);
+                let part = (rate * OVERHEAD + game) / line;
+                assert!(part > 0.9, "{line} with {game}: {part:.2} of it used");
+                assert!(longest < Duration::from_millis(15), "{line} with {game}: {longest:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn silence_holds_back() {
+        let start = Instant::now();
+        let mut rate = BulkRate::new(start);
+        rate.acked(1_000, Duration::from_millis(20), Duration::from_millis(20), start);
+        assert_eq!(rate.wait(1_000.0, start + Duration::from_millis(100)), Duration::ZERO);
+        assert_eq!(rate.wait(1_000.0, start + Duration::from_secs(2)), SILENCE);
     }
 }

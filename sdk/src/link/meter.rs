@@ -157,6 +157,11 @@ impl Meter {
         state.bulk.wait(bytes as f64, now)
     }
 
+    /// What was sent in bulk came so much later than at best.
+    pub(super) fn bulk_reported(&self, queue: Duration, now: Instant) {
+        self.state().bulk.reported(queue, now);
+    }
+
     /// Bulk bytes per second.
     pub(super) fn bulk_rate(&self) -> f64 {
         self.state().bulk.rate()

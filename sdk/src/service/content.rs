@@ -38,6 +38,7 @@
 //!
 //! Nothing is fetched unless somebody asks for it here. Names and notes of offers come from others: do not take them for paths.
 
+mod delay;
 mod exchange;
 mod groups;
 mod library;

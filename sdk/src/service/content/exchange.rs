@@ -1,7 +1,8 @@
 //! How the bytes go: on a bulk stream for each content and neighbor, asked for group by group, answered in order.
 //!
 //! Whoever wants something opens the stream and says which content; then it writes the numbers of groups, as far ahead as the library
-//! says, and reads them in that order. Each is checked against the leaves before it is stored. What is read at a time is one group for
+//! says, and reads them in that order. Every few KiB there is a time among them, from which the reader learns whether a queue stands on
+//! the way, and says so among its requests. Each is checked against the leaves before it is stored. What is read at a time is one group for
 //! each stream; what waits is in QUIC's windows, which are bounded (see `link::bulk`).
 
 use std::collections::BTreeMap;
@@ -13,21 +14,27 @@ use bytes::{BufMut, Bytes, BytesMut};
 use peerflock_proto::{PeerId, Time};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::delay::{Delays, clock, queue};
 use super::library::{Fetched, Library, Part, Told};
 use super::seal::ContentKey;
 use super::store::{Store, blocking};
 use super::tree::{CONTENT_BYTES_MAX, ContentId, LEAF_BYTES, Leaves};
 use super::{ContentEvent, FetchError, Inner, Plain, Progress};
 use crate::driver::{BulkStream, Shared};
-use crate::link::{BulkReader, Ended};
+use crate::link::{BulkReader, BulkWriter, Ended};
 
 /// What a stream begins with: this, the root, and the length.
 const MAGIC: [u8; 4] = *b"pfc1";
 const HEADER_BYTES: usize = MAGIC.len() + 32 + 8;
 /// The number that asks for the leaves.
 const LEAVES: u32 = u32::MAX;
+/// The number that asks for nothing: only a report comes with it.
+const NOTHING: u32 = u32::MAX - 1;
+/// A request: a number, and a report.
+const REQUEST_BYTES: usize = 6;
+const NO_REPORT: u16 = u16::MAX;
 /// What an answer begins with: whether it is given, and which it is.
 const HEAD_BYTES: usize = 5;
 const GIVEN: u8 = 0;
@@ -42,8 +49,11 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(8);
 /// How long a stream on which nothing is asked stays open.
 const IDLE: Duration = Duration::from_secs(60);
-/// Bytes read at a time: each must come within [`STALL`].
-const READ_BYTES: usize = 16 * 1024;
+/// Before each so many bytes of an answer is the time at which they were sent. They must come within [`STALL`].
+const STAMPED_BYTES: usize = 4 * 1024;
+const STAMP_BYTES: usize = 4;
+/// Reports that may wait to be written.
+const REPORTS_MAX: usize = 4;
 
 /// One content and where its bytes are.
 #[derive(Debug)]
@@ -122,10 +132,45 @@ impl Desk {
         let mut header = [0; HEADER_BYTES];
         timeout(OPEN_WITHIN, reader.read(&mut header)).await.map_err(|_| Ended)??;
         let id = parse(&header).ok_or(Ended)?;
+        let origin = Instant::now();
+        let stamp = || clock(origin, Instant::now()).to_le_bytes();
+        // What is asked and what is reported while we write must be read, too: reports are what the writing depends on.
+        let (ask, mut asked) = mpsc::channel(PARTS_MAX);
+        let port = writer.port().clone();
+        let reading = async {
+            loop {
+                let mut request = [0; REQUEST_BYTES];
+                timeout(IDLE * 2, reader.read(&mut request)).await.map_err(|_| Ended)??;
+                let [a, b, c, d, e, f] = request;
+                let (number, report) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, f]));
+                if report != NO_REPORT {
+                    port.report(queue(report));
+                }
+                if number != NOTHING {
+                    // Whoever asks for more than we remember breaks the protocol.
+                    ask.try_send(number).map_err(|_| Ended)?;
+                }
+            }
+        };
+        let writing = self.answer(peer, id, &mut writer, &mut asked, stamp);
+        tokio::select! {
+            biased;
+            ended = reading => ended,
+            ended = writing => ended,
+        }
+    }
+
+    /// Answers requests in their order.
+    async fn answer(
+        &self,
+        peer: PeerId,
+        id: ContentId,
+        writer: &mut BulkWriter,
+        asked: &mut mpsc::Receiver<u32>,
+        stamp: impl Fn() -> [u8; STAMP_BYTES],
+    ) -> Result<(), Ended> {
         loop {
-            let mut number = [0; 4];
-            timeout(IDLE * 2, reader.read(&mut number)).await.map_err(|_| Ended)??;
-            let number = u32::from_le_bytes(number);
+            let number = asked.recv().await.ok_or(Ended)?;
             let part = if number == LEAVES { Part::Leaves } else { Part::Group(number) };
             let gives = self.act(|library, _| library.gives(&id, &peer, part)).ok_or(Ended)?;
             let bytes = match self.shelf(&id).filter(|_| gives) {
@@ -138,8 +183,12 @@ impl Desk {
             let mut head = BytesMut::with_capacity(HEAD_BYTES);
             head.put_u8(if bytes.is_some() { GIVEN } else { REFUSED });
             head.put_u32_le(number);
-            writer.write(head.freeze()).await?;
-            writer.write(bytes.unwrap_or_default()).await?;
+            writer.write_now(&head).await?;
+            let mut bytes = bytes.unwrap_or_default();
+            while !bytes.is_empty() {
+                let part = bytes.split_to(STAMPED_BYTES.min(bytes.len()));
+                writer.write(&stamp, part).await?;
+            }
             self.show_progress(&id);
         }
     }
@@ -160,22 +209,33 @@ impl Desk {
         let port = self.shared.bulk.port(&peer).ok_or(Ended)?;
         let (mut writer, mut reader) = timeout(OPEN_WITHIN, port.open()).await.map_err(|_| Ended)??;
         writer.write_now(&header(&id)).await?;
+        let (report, mut reports) = mpsc::channel(REPORTS_MAX);
         let asking = async {
-            while let Some(part) = parts.recv().await {
-                let number = if let Part::Group(group) = part { group } else { LEAVES };
-                writer.write_now(&number.to_le_bytes()).await?;
+            loop {
+                let (number, report) = tokio::select! {
+                    biased;
+                    Some(report) = reports.recv() => (NOTHING, report),
+                    part = parts.recv() => match part.ok_or(Ended)? {
+                        Part::Group(group) => (group, NO_REPORT),
+                        Part::Leaves => (LEAVES, NO_REPORT),
+                    },
+                };
+                let mut request = [0; REQUEST_BYTES];
+                request[..4].copy_from_slice(&number.to_le_bytes());
+                request[4..].copy_from_slice(&report.to_le_bytes());
+                writer.write_now(&request).await?;
             }
-            Err::<(), Ended>(Ended)
         };
         // Neither is ever cut off but at the end of both.
         tokio::select! {
             biased;
             ended = asking => ended,
-            ended = self.hear(peer, id, &mut reader) => ended,
+            ended = self.hear(peer, id, &mut reader, &report) => ended,
         }
     }
 
-    async fn hear(&self, peer: PeerId, id: ContentId, reader: &mut BulkReader) -> Result<(), Ended> {
+    async fn hear(&self, peer: PeerId, id: ContentId, reader: &mut BulkReader, report: &mpsc::Sender<u16>) -> Result<(), Ended> {
+        let mut delays = Delays::new(Instant::now());
         loop {
             let head = self.head(peer, id, reader).await?;
             let part = match (head[0], u32::from_le_bytes([head[1], head[2], head[3], head[4]])) {
@@ -188,7 +248,13 @@ impl Desk {
                 Part::Group(group) => id.group_len(group),
             };
             let mut bytes = BytesMut::zeroed(length);
-            for piece in bytes.chunks_mut(READ_BYTES) {
+            for piece in bytes.chunks_mut(STAMPED_BYTES) {
+                let mut stamp = [0; STAMP_BYTES];
+                timeout(STALL, reader.read(&mut stamp)).await.map_err(|_| Ended)??;
+                if let Some(late) = delays.note(u32::from_le_bytes(stamp), Instant::now()) {
+                    // Where one waits already, that will do.
+                    _ = report.try_send(late.min(NO_REPORT - 1));
+                }
                 timeout(STALL, reader.read(piece)).await.map_err(|_| Ended)??;
             }
             let shelf = self.shelf(&id).ok_or(Ended)?;
