@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 /// A queue that makes bulk slower.
-const QUEUE: Duration = Duration::from_millis(3);
+const QUEUE: Duration = Duration::from_millis(2);
 /// A round trip that is longer than at best by so much makes it slower, too, whichever way the queue stands.
 const QUEUE_ROUND: Duration = Duration::from_millis(60);
 /// Bytes per second at first, at the least, and at the most.
@@ -18,15 +18,15 @@ const MIN: f64 = 8.0 * 1_024.0;
 const MAX: f64 = 64.0 * 1_024.0 * 1_024.0;
 /// How much faster in a step until the first queue; after it, up to near where the last one was; and from there on, the more, the longer
 /// none comes of it.
-const START_FACTOR: f64 = 1.25;
+const START_FACTOR: f64 = 1.2;
 const BACK_FACTOR: f64 = 1.08;
 const NEAR: f64 = 0.94;
 const CLIMB: f64 = 0.004;
-const CLIMBS_MAX: u32 = 8;
+const CLIMBS_MAX: u32 = 4;
 /// A step takes a round trip, and so much for a report to be made.
-const STEP: Duration = Duration::from_millis(60);
+const STEP: Duration = Duration::from_millis(40);
 /// What to send of what the line carries when a queue stands; less, so that it is gone in about so long.
-const YIELD: f64 = 0.96;
+const YIELD: f64 = 0.95;
 const DRAIN: Duration = Duration::from_millis(200);
 /// How far to fall at most in one go.
 const FALL: f64 = 0.6;
@@ -60,8 +60,9 @@ pub(super) struct BulkRate {
     carried: f64,
     /// Whether the rate held anything back since the last step.
     waited: bool,
-    /// What was changed last shows only after this.
-    settled_at: Instant,
+    /// What was taken back last shows only after this, and what was added.
+    fallen_until: Instant,
+    raised_until: Instant,
 }
 
 impl BulkRate {
@@ -81,7 +82,8 @@ impl BulkRate {
             counted: now,
             carried: 0.0,
             waited: false,
-            settled_at: now,
+            fallen_until: now,
+            raised_until: now,
         }
     }
 
@@ -110,7 +112,7 @@ impl BulkRate {
 
     /// What we send comes so much later than at best, says the other end.
     pub(super) fn reported(&mut self, queue: Duration, now: Instant) {
-        if now < self.settled_at {
+        if now < self.fallen_until {
             return;
         }
         let queue = if self.round_trip_queue > QUEUE_ROUND { queue.max(self.round_trip_queue) } else { queue };
@@ -119,8 +121,8 @@ impl BulkRate {
             let part = YIELD - queue.as_secs_f64() / DRAIN.as_secs_f64();
             self.rate = (self.carried.min(self.rate) * part).max(self.rate * FALL).max(MIN);
             (self.starting, self.climbs) = (false, 0);
-            self.settled_at = now + self.base + STEP + queue;
-        } else if self.waited {
+            self.fallen_until = now + self.base + STEP + queue;
+        } else if self.waited && now >= self.raised_until {
             let factor = if self.starting {
                 START_FACTOR
             } else if self.rate * BACK_FACTOR < self.ceiling * NEAR {
@@ -131,9 +133,9 @@ impl BulkRate {
             };
             self.rate = (self.rate * factor).min(MAX);
             self.ceiling = self.ceiling.max(self.rate);
-            self.settled_at = now + self.base + STEP;
+            self.raised_until = now + self.base + STEP;
+            self.waited = false;
         }
-        self.waited = false;
     }
 
     /// How long to wait before writing so many bytes. Counts them.
@@ -157,7 +159,7 @@ impl BulkRate {
 mod tests {
     use super::*;
 
-    /// A line of that many bytes a second, 20 ms long, with what the game sends on it, and a report every 50 ms. The mean rate and the
+    /// A line of that many bytes a second, 20 ms long, with what the game sends on it, and a report every 30 ms. The mean rate and the
     /// longest queue after the first five seconds.
     fn settle(line: f64, game: f64, seconds: u32) -> (f64, Duration) {
         let start = Instant::now();
@@ -179,7 +181,7 @@ mod tests {
             if millisecond >= 5_000 {
                 longest = longest.max(queue / line);
             }
-            if millisecond % 50 == 0 {
+            if millisecond % 30 == 0 {
                 rate.reported(Duration::from_secs_f64(queue / line), now);
             }
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const WINDOWS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How often to report.
-const REPORT_EVERY: Duration = Duration::from_millis(50);
+const REPORT_EVERY: Duration = Duration::from_millis(30);
 /// What clocks and reports count in.
 const UNIT: Duration = Duration::from_micros(100);
 

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 7)]
     max_neighbors: usize,
     /// Size of the file, in MiB.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     mib: u32,
     /// What the line between each two carries, in bytes of UDP payload a second, each way.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(50_000..))]
