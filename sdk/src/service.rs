@@ -58,6 +58,7 @@ mod inbox;
 mod roster;
 #[cfg(feature = "test-utils")]
 pub mod sim;
+pub mod topics;
 
 use std::ops::RangeInclusive;
 
