@@ -39,15 +39,16 @@ const LOOK_LAST: Duration = Duration::from_secs(30);
 const ASK_SOON: Duration = Duration::from_millis(40);
 /// How soon to ask somebody else for the same.
 const ASK_AGAIN: Duration = Duration::from_millis(400);
-/// Who has asked nobody for so long is no longer late.
+/// Who got no answer for so long has nothing to wait for.
 const LATE_FOR: Duration = Duration::from_secs(2);
+/// So long after the answers came, a stream that nobody told of is a new one.
+const ANSWERS_SETTLE: Duration = Duration::from_millis(300);
 /// Somebody whom we asked may answer for so long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Those asked at once by one who comes late, and by one who lacks something.
+/// Those asked at once by one who comes late, besides publishers; and with those; and by one who lacks something.
 const ASKED_LATE: usize = 4;
+const ASKED_LATE_MAX: usize = 16;
 const ASKED_FOR_GAPS: usize = 2;
-/// A stream of so few items that we have not heard of began after we subscribed.
-const YOUNG: u64 = 4;
 /// Nobody is so far ahead of what is known: an honest publisher counts on from there.
 const ORDER_STEP_MAX: u64 = 1 << 32;
 /// Trees that are remembered.
@@ -95,6 +96,9 @@ pub struct Engine {
     /// Whom to compare interests with, and when: newcomers that may have come as a part of a mesh.
     to_help: BTreeMap<PeerId, Time>,
     asked: BTreeMap<PeerId, Time>,
+    /// Those of the last ones asked who have not answered, and how many have.
+    awaited: BTreeSet<PeerId>,
+    answers: usize,
     answered: BTreeMap<PeerId, Time>,
     tabled: BTreeMap<PeerId, Time>,
 }
@@ -162,6 +166,8 @@ impl Engine {
             ahead: None,
             to_help: BTreeMap::new(),
             asked: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            answers: 0,
             answered: BTreeMap::new(),
             tabled: BTreeMap::new(),
         }
@@ -261,9 +267,9 @@ impl Engine {
         }
         self.hand_on(&item);
         let settled = |wish: &Wish| {
-            wish.pattern.matches(&item.stream.topic) && wish.synced.is_some_and(|synced| now.since(synced) >= LATE_FOR)
+            wish.pattern.matches(&item.stream.topic) && wish.synced.is_some_and(|synced| now.since(synced) >= ANSWERS_SETTLE)
         };
-        let begins = item.seq <= YOUNG && self.wishes.values().any(settled);
+        let begins = self.wishes.values().any(settled);
         let ready = self.store.take(item, if begins { Begin::First } else { Begin::Later }, now);
         self.deliver(ready, false);
         let soon = if self.store.gaps().next().is_some() { ASK_SOON } else { LOOK_FIRST };
@@ -336,21 +342,28 @@ impl Engine {
             self.ask.at = None;
             return;
         }
+        if self.answers > 0 {
+            // The others had their time.
+            self.all_answered(now);
+        }
         let patterns: Vec<Pattern> = self.patterns().into_iter().cloned().collect();
         let holders: Vec<PeerId> = self.interests.holders(&patterns).into_iter().filter(|peer| self.is_other(peer)).collect();
-        let missing: Vec<PeerId> = self.store.gaps().map(|stream| stream.publisher).filter(|peer| self.is_other(peer)).collect();
         let has_gaps = self.store.gaps().next().is_some();
         let is_late = self.wishes.values().any(|wish| wish.synced.is_none());
-        let count = match (is_late, has_gaps) {
-            (true, _) => ASKED_LATE,
-            (_, true) => ASKED_FOR_GAPS,
-            _ => 1,
-        };
+        // Publishers first: each of them has at least its own.
+        let mut first: Vec<PeerId> = self.store.gaps().map(|stream| stream.publisher).collect();
+        let mut count = if has_gaps { ASKED_FOR_GAPS } else { 1 };
+        if is_late {
+            let publishes = |record: &&Record| record.publishes.iter().any(|topic| self.wants(topic));
+            first.extend(self.interests.all().filter(publishes).map(|record| record.peer).take(ASKED_LATE_MAX - ASKED_LATE));
+            count = ASKED_LATE_MAX.min(first.len() + ASKED_LATE);
+        }
+        first.retain(|peer| self.is_other(peer));
         // Another one each time, and each of us another one.
         let start = holders.partition_point(|peer| *peer <= self.me) + self.ask.round;
         let around = (0..holders.len()).map(|step| holders[(start + step) % holders.len()]);
         let mut asked = Vec::new();
-        for peer in self.ahead.take().into_iter().chain(missing).chain(around) {
+        for peer in self.ahead.take().into_iter().chain(first).chain(around) {
             if asked.len() < count && !asked.contains(&peer) {
                 asked.push(peer);
             }
@@ -358,12 +371,14 @@ impl Engine {
         if is_late || has_gaps {
             self.ask.at = Some(now + ASK_AGAIN);
         }
+        let patience = if holders.is_empty() { ASK_AGAIN } else { LATE_FOR };
         for wish in self.wishes.values_mut() {
             // Nobody has anything, or nobody says so.
-            if wish.synced.is_none() && now.since(wish.since) >= LATE_FOR {
+            if wish.synced.is_none() && now.since(wish.since) >= patience {
                 wish.synced = Some(now);
             }
         }
+        (self.awaited, self.answers) = (asked.iter().copied().collect(), 0);
         asked.into_iter().for_each(|peer| self.ask_one(peer, now));
     }
 
@@ -395,7 +410,9 @@ impl Engine {
     }
 
     fn hear_answer(&mut self, from: PeerId, items: Vec<Item>, more: bool, now: Time) {
-        let Some(asked) = self.asked.get(&from).copied().filter(|asked| now.since(*asked) <= ANSWER_WITHIN) else { return };
+        if self.asked.get(&from).is_none_or(|asked| now.since(*asked) > ANSWER_WITHIN) {
+            return;
+        }
         for item in items {
             if self.wants(&item.stream.topic) && self.store.is_new(&item) && self.is_genuine(&item) {
                 self.counters.pulled += 1;
@@ -406,9 +423,19 @@ impl Engine {
         if more {
             return self.ask_one_soon(from, now);
         }
+        self.answers += 1;
+        self.awaited.remove(&from);
+        if self.awaited.is_empty() {
+            self.all_answered(now);
+        }
+    }
+
+    /// What there is to be had from before is here.
+    fn all_answered(&mut self, now: Time) {
+        self.answers = 0;
         let begun = self.store.settle(true, now);
         self.deliver(begun, true);
-        for wish in self.wishes.values_mut().filter(|wish| wish.since <= asked) {
+        for wish in self.wishes.values_mut().filter(|wish| now.since(wish.since) >= ASK_SOON) {
             wish.synced.get_or_insert(now);
         }
     }

@@ -73,7 +73,13 @@ pub(super) struct Ask {
 }
 
 impl Record {
-    pub(super) fn new(identity: &Identity, mesh: &MeshId, version: u64, patterns: Vec<Pattern>, publishes: Vec<TopicName>) -> Self {
+    pub(super) fn new(
+        identity: &Identity,
+        mesh: &MeshId,
+        version: u64,
+        patterns: Vec<Pattern>,
+        publishes: Vec<TopicName>,
+    ) -> Self {
         let (peer, signature) = (identity.peer_id(), Signature([0; 64]));
         let mut record = Self { peer, version, patterns, publishes, signature };
         record.signature = identity.sign(&record.covered(mesh));
@@ -88,7 +94,8 @@ impl Record {
     }
 
     fn covered(&self, mesh: &MeshId) -> Vec<u8> {
-        let mut covered = [b"peerflock topics 1 record\0".as_slice(), &mesh.0, &self.peer.0, &self.version.to_le_bytes()].concat();
+        let mut covered =
+            [b"peerflock topics 1 record\0".as_slice(), &mesh.0, &self.peer.0, &self.version.to_le_bytes()].concat();
         let patterns = self.patterns.iter().map(Pattern::as_str);
         for (sort, text) in patterns.map(|text| (1, text)).chain(self.publishes.iter().map(|name| (2, name.as_str()))) {
             // No name has a zero byte in it, nor is one that long.

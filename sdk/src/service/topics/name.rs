@@ -168,7 +168,9 @@ mod tests {
     fn wildcards_stand_for_parts() {
         let is_for = |pattern: &str, name: &str| self::pattern(pattern).matches(&name.parse().unwrap());
         assert!(is_for("scores/tennis", "scores/tennis") && !is_for("scores/tennis", "scores"));
-        assert!(is_for("scores/*", "scores/tennis") && !is_for("scores/*", "scores/football/live") && !is_for("scores/*", "scores"));
+        assert!(
+            is_for("scores/*", "scores/tennis") && !is_for("scores/*", "scores/football/live") && !is_for("scores/*", "scores")
+        );
         assert!(is_for("*/football/*", "scores/football/live") && is_for("**", "a") && is_for("**", "a/b/c"));
         assert!(is_for("scores/**", "scores/football/live") && !is_for("scores/**", "scores"));
         assert!(!is_for("score/*", "scores/a"));

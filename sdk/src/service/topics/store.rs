@@ -89,9 +89,9 @@ impl Store {
 
     /// Whether an item has not been here before.
     pub(super) fn is_new(&self, item: &Item) -> bool {
-        self.streams.get(&item.stream).is_none_or(|stream| {
-            stream.next.is_none_or(|next| item.seq >= next) && !stream.ahead.contains_key(&item.seq)
-        })
+        self.streams
+            .get(&item.stream)
+            .is_none_or(|stream| stream.next.is_none_or(|next| item.seq >= next) && !stream.ahead.contains_key(&item.seq))
     }
 
     /// Goes on where nobody answers, or, `answered`, with what an answer brought for streams without a beginning. What is to be told.
