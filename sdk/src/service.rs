@@ -53,6 +53,8 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "documents")]
+pub mod documents;
 mod host;
 mod inbox;
 mod roster;

@@ -3,6 +3,7 @@
 //! real QUIC on a network in memory or on loopback where it cannot.
 
 mod c1_publish;
+mod c2_documents;
 
 use std::time::Duration;
 
