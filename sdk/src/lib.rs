@@ -117,3 +117,12 @@ pub use peerflock_proto::{
     SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+
+/// The examples of the book that need no Bevy.
+#[cfg(all(doctest, feature = "documents"))]
+mod book {
+    #[doc = include_str!("../../docs/topics.md")]
+    struct Topics;
+    #[doc = include_str!("../../docs/documents.md")]
+    struct Documents;
+}
