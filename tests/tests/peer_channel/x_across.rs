@@ -76,7 +76,9 @@ async fn x3_who_introduced_them_is_not_needed_afterwards() {
 #[test]
 fn x4_a_timeout_is_not_the_end() {
     let mut sim = Sim::new(Options::default());
-    (0..2).for_each(|_| drop(sim.add(config(7), [7; 32])));
+    for _ in 0..2 {
+        sim.add(config(7), [7; 32]);
+    }
     sim.cut(0, 1);
     sim.introduce(0, 1);
     sim.run(seconds(5));
