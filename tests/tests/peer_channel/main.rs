@@ -6,9 +6,6 @@ mod c1_publish;
 mod c2_documents;
 mod c2_together;
 mod c5_play;
-#[allow(dead_code, reason = "shared with the tests of weaknesses, which use the rest")]
-#[path = "../weaknesses/wiretap.rs"]
-mod wiretap;
 mod x_across;
 
 use std::time::Duration;
@@ -23,7 +20,6 @@ use peerflock_proto::{
 };
 
 const PLACE: KindId = KindId(0);
-const TOPIC: Topic = Topic(Topic::RESERVED);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
