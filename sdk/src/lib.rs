@@ -114,6 +114,19 @@ pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
     Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId,
     Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
-    SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
+    RemovalError, RemovalRule, SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+
+/// The examples of the book that need no Bevy.
+#[cfg(all(doctest, feature = "documents"))]
+mod book {
+    #[doc = include_str!("../../docs/topics.md")]
+    struct Topics;
+    #[doc = include_str!("../../docs/documents.md")]
+    struct Documents;
+    #[doc = include_str!("../../docs/content.md")]
+    struct Content;
+    #[doc = include_str!("../../docs/work.md")]
+    struct Work;
+}

@@ -54,11 +54,14 @@
 //! ```
 
 pub mod content;
+#[cfg(feature = "documents")]
+pub mod documents;
 mod host;
 mod inbox;
 mod roster;
 #[cfg(feature = "test-utils")]
 pub mod sim;
+pub mod topics;
 pub mod work;
 
 use std::ops::RangeInclusive;

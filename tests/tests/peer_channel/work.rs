@@ -10,6 +10,8 @@ use peerflock::service::{Input, Service, Time};
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{Config, Identity, PeerId};
 
+use super::seconds;
+
 const STEP: Duration = Duration::from_millis(10);
 
 /// How a member runs its tasks.
@@ -173,10 +175,6 @@ impl Crew {
             assert!(!self.ended.contains_key(task), "{hint}: {task:?} both came to a result and did not");
         }
     }
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl MeshKey {
         self.mesh
     }
 
-    pub(super) fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.key
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::config::Profile;
-use crate::id::{Boot, LinkId, MeshId, PeerId};
+use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
 use crate::time::{MeshTime, Time};
 
 /// One who is here.
@@ -87,6 +87,12 @@ pub struct Counters {
     pub violations: u64,
     /// Packets and messages whose proof of origin did not hold.
     pub forgeries: u64,
+    /// Members that said different things to different neighbors, proved by their own signatures. They are out.
+    pub equivocations: u64,
+    /// Neighbors dropped because they passed on lies again and again, or sent too much.
+    pub neighbors_banished: u64,
+    /// Frames and datagrams dropped because more came than a member may send.
+    pub over_quota: u64,
     /// Admissions that did not end in a proof of the password.
     pub guesses_failed: u64,
     /// Strangers not listened to because of too many guesses from their address.
@@ -103,6 +109,11 @@ impl Node {
     /// Who we are.
     pub fn peer_id(&self) -> PeerId {
         self.me
+    }
+
+    /// Its key, for what is signed beside the protocol: begin what you sign with what it is for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// In which of our lives.
