@@ -67,26 +67,13 @@ async fn show(mut transfer: Transfer, path: PathBuf) {
             let bar = format!("{}{}", "#".repeat(full), " ".repeat(BAR.saturating_sub(full)));
             println!("[{bar}] {:3.0} %  {} from {}", part * 100.0, path.display(), progress.holders);
         }
-        if progress.complete {
+        if transfer.has_ended() {
             break;
         }
         transfer.changed().await;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        if let Some(Err(error)) = ended(&transfer).await {
-            return println!("{}: {error}", path.display());
-        }
     }
     match transfer.done().await {
         Ok(_) => println!("{} is here, and is passed on", path.display()),
         Err(error) => println!("{}: {error}", path.display()),
-    }
-}
-
-/// How it ended, if it has.
-async fn ended(transfer: &Transfer) -> Option<Result<(), peerflock::service::content::FetchError>> {
-    tokio::select! {
-        biased;
-        done = transfer.done() => Some(done.map(|_| ())),
-        () = std::future::ready(()) => None,
     }
 }

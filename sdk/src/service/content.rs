@@ -15,7 +15,7 @@
 //! while let Some(event) = content.next_event().await {
 //!     if let ContentEvent::Offered(offer) = event {
 //!         let mut transfer = content.fetch_file(offer.id, "/tmp/theirs.jpg").await?;
-//!         while !transfer.progress().complete {
+//!         while !transfer.has_ended() {
 //!             println!("{} of {} bytes", transfer.progress().have, offer.id.len);
 //!             transfer.changed().await;
 //!         }

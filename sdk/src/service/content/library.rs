@@ -22,8 +22,10 @@ const OFFERS_MAX: usize = 1_024;
 const OFFERS_EACH_MAX: usize = 64;
 /// Bytes of all of them.
 const OFFERS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Contents that a member may be said to have.
-const WHOLE_MAX: usize = 4_096;
+/// Offers of others that one member may pass on.
+const OFFERS_TOLD_MAX: usize = 256;
+/// Contents that one member may say to have as a whole.
+const WHOLE_MAX: usize = 256;
 /// How often to look around while anything is to be fetched or passed on.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// So many members pass on the offers of who is gone to somebody who comes.
@@ -63,12 +65,12 @@ pub(super) struct Library {
     identity: Identity,
     me: PeerId,
     quotas: Quotas,
-    offers: BTreeMap<ContentId, (Offer, SignedOffer)>,
+    /// What is offered, and who told of it.
+    offers: BTreeMap<ContentId, (Offer, SignedOffer, PeerId)>,
     offer_bytes: usize,
     entries: BTreeMap<ContentId, Entry>,
     /// Who has said to have which content as a whole.
-    whole: BTreeMap<ContentId, BTreeSet<PeerId>>,
-    whole_count: usize,
+    whole: BTreeMap<PeerId, BTreeSet<ContentId>>,
     members: Vec<Member>,
     neighbors: BTreeSet<PeerId>,
     look_at: Option<Time>,
@@ -85,7 +87,6 @@ impl Library {
             offer_bytes: 0,
             entries: BTreeMap::new(),
             whole: BTreeMap::new(),
-            whole_count: 0,
             members: Vec::new(),
             neighbors: BTreeSet::new(),
             look_at: None,
@@ -101,7 +102,7 @@ impl Library {
             return false;
         }
         let message = Message::Offer(signed.clone());
-        if !self.note_offer(offer, signed) {
+        if !self.note_offer(offer, signed, self.me) {
             return false;
         }
         self.entries.insert(id, Entry::source(id, &self.me));
@@ -139,11 +140,11 @@ impl Library {
 
     /// The offers that are known.
     pub(super) fn offers(&self) -> impl Iterator<Item = &Offer> {
-        self.offers.values().map(|(offer, _)| offer)
+        self.offers.values().map(|(offer, ..)| offer)
     }
 
     pub(super) fn known_offer(&self, id: &ContentId) -> Option<&Offer> {
-        self.offers.get(id).map(|(offer, _)| offer)
+        self.offers.get(id).map(|(offer, ..)| offer)
     }
 
     /// What was asked of somebody came.
@@ -202,17 +203,18 @@ impl Library {
     }
 
     /// An offer that was found to be its source's. Whether there was room for it.
-    fn note_offer(&mut self, offer: Offer, signed: SignedOffer) -> bool {
+    fn note_offer(&mut self, offer: Offer, signed: SignedOffer, teller: PeerId) -> bool {
         if self.offers.contains_key(&offer.id) {
             return true;
         }
-        let of_source = self.offers.values().filter(|(other, _)| other.source == offer.source).count();
-        let fits = self.offers.len() < OFFERS_MAX && of_source < OFFERS_EACH_MAX;
+        let of_source = self.offers.values().filter(|(other, ..)| other.source == offer.source).count();
+        let told = self.offers.values().filter(|(.., other)| *other == teller).count();
+        let fits = self.offers.len() < OFFERS_MAX && of_source < OFFERS_EACH_MAX && told < OFFERS_TOLD_MAX;
         if !fits || self.offer_bytes + signed.len() > OFFERS_BYTES_MAX {
             return false;
         }
         self.offer_bytes += signed.len();
-        self.offers.insert(offer.id, (offer, signed));
+        self.offers.insert(offer.id, (offer, signed, teller));
         true
     }
 
@@ -248,9 +250,8 @@ impl Library {
             for entry in self.entries.values_mut() {
                 entry.gone(peer);
             }
-            self.whole.values_mut().for_each(|holders| self.whole_count -= usize::from(holders.remove(peer)));
+            self.whole.remove(peer);
         }
-        self.whole.retain(|_, holders| !holders.is_empty());
         self.members.clone_from(&members.all);
         let neighbors: BTreeSet<PeerId> = members.all.iter().filter(|member| member.linked).map(|member| member.peer).collect();
         let gone: Vec<PeerId> = self.neighbors.difference(&neighbors).copied().collect();
@@ -286,7 +287,7 @@ impl Library {
                 })
         };
         let offers: Vec<SignedOffer> =
-            self.offers.values().filter(|(offer, _)| tells(offer)).map(|(_, signed)| signed.clone()).collect();
+            self.offers.values().filter(|(offer, ..)| tells(offer)).map(|(_, signed, _)| signed.clone()).collect();
         offers.into_iter().for_each(|signed| self.say(to, &Message::Offer(signed)));
         let whole: Vec<ContentId> = self.entries.iter().filter(|(_, entry)| entry.is_whole()).map(|(id, _)| *id).collect();
         self.say_whole(to, &whole);
@@ -300,7 +301,7 @@ impl Library {
         match message {
             Message::Offer(signed) => {
                 let Some(offer) = signed.verify() else { return };
-                if !self.offers.contains_key(&offer.id) && self.note_offer(offer.clone(), signed) {
+                if !self.offers.contains_key(&offer.id) && self.note_offer(offer.clone(), signed, from) {
                     self.outputs.push_back(Output::Tell(Told::Offered(offer)));
                 }
             }
@@ -321,10 +322,10 @@ impl Library {
                 self.reveal(id, now);
             }
             Message::Whole(ids) => {
-                for id in ids {
-                    if self.whole_count < WHOLE_MAX && self.whole.entry(id).or_default().insert(from) {
-                        self.whole_count += 1;
-                    }
+                let whole = self.whole.entry(from).or_default();
+                whole.extend(ids);
+                while whole.len() > WHOLE_MAX {
+                    whole.pop_first();
                 }
             }
             Message::Hello => self.greet(from),
@@ -333,9 +334,7 @@ impl Library {
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.gone(&from);
                 }
-                if self.whole.get_mut(&id).is_some_and(|holders| holders.remove(&from)) {
-                    self.whole_count -= 1;
-                }
+                self.whole.get_mut(&from).into_iter().for_each(|whole| _ = whole.remove(&id));
             }
         }
     }

@@ -60,6 +60,11 @@ impl Transfer {
         *self.progress.borrow()
     }
 
+    /// Whether it is here, or will not come: [`done`](Self::done) returns at once then.
+    pub fn has_ended(&self) -> bool {
+        self.shelf.end.borrow().is_some()
+    }
+
     /// Waits until it has come further, or has ended. Returns at once if it has since the last call.
     pub async fn changed(&mut self) {
         let mut end = self.shelf.end.subscribe();

@@ -206,7 +206,6 @@ impl Entry {
         }
         let copies = &mut self.copies;
         have.iter().for_each(|group| copies[group as usize] += 1);
-        let fresh = have.clone();
         let peer = self.peers.entry(from);
         let is_new = matches!(peer, std::collections::btree_map::Entry::Vacant(_));
         let peer = peer.or_insert_with(|| Peer {
@@ -219,10 +218,10 @@ impl Entry {
             cool_until: Time::default(),
         });
         peer.have.iter().for_each(|group| copies[group as usize] -= 1);
-        (peer.have, peer.wants) = (have, wants);
         if let Role::Source(reveals) = &mut self.role {
-            reveals.has(&from, fresh.iter());
+            reveals.holds(&from, &have);
         }
+        (peer.have, peer.wants) = (have, wants);
         is_new
     }
 

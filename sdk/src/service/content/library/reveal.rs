@@ -54,7 +54,14 @@ impl Reveals {
         self.to.get(peer).is_some_and(|shown| shown.groups.contains(group))
     }
 
-    /// A neighbor has these now.
+    /// A neighbor has these, and no others.
+    pub(super) fn holds(&mut self, peer: &PeerId, have: &Groups) {
+        if let Some(shown) = self.to.get_mut(peer) {
+            shown.before = shown.groups.iter().filter(|group| !have.contains(*group)).count() as u32;
+        }
+    }
+
+    /// A neighbor has these beside.
     pub(super) fn has(&mut self, peer: &PeerId, groups: impl Iterator<Item = u32>) {
         let Some(shown) = self.to.get_mut(peer) else { return };
         for group in groups {

@@ -49,8 +49,9 @@ impl Library {
 
     /// The neighbor by whom the way to a holder is the shortest.
     fn first_step(&self, id: &ContentId, avoid: &BTreeSet<PeerId>) -> Option<PeerId> {
-        let mut holders = self.whole.get(id).cloned().unwrap_or_default();
-        holders.extend(self.offers.get(id).map(|(offer, _)| offer.source));
+        let mut holders: BTreeSet<PeerId> =
+            self.whole.iter().filter(|(_, whole)| whole.contains(id)).map(|(peer, _)| *peer).collect();
+        holders.extend(self.known_offer(id).map(|offer| offer.source));
         let links: BTreeMap<PeerId, &[PeerId]> =
             self.members.iter().map(|member| (member.peer, member.neighbors.as_slice())).collect();
         let mut seen = BTreeSet::from([self.me]);
