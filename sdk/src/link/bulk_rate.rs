@@ -92,6 +92,14 @@ impl BulkRate {
         self.rate
     }
 
+    /// No more than so much: the line is full of the game.
+    pub(super) fn bound(&mut self, most: f64) {
+        if self.rate > most {
+            (self.rate, self.starting) = (most.max(MIN), false);
+            self.ceiling = self.rate;
+        }
+    }
+
     /// The game put so many bytes on the line.
     pub(super) fn others(&mut self, bytes: f64) {
         self.others += bytes;

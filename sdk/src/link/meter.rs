@@ -380,6 +380,10 @@ impl State {
         }
         let most = self.limit.map_or(STREAM_MAX, |limit| limit * STREAM_SHARE);
         self.stream_rate = self.stream_rate.min(most).max(STREAM_MIN);
+        // What is left of a full line is the game's: a queue that it fills itself is no report's business.
+        if let Some(limit) = self.limit {
+            self.bulk.bound(limit * STREAM_SHARE);
+        }
     }
 
     fn admits(&mut self, bytes: f64, now: Instant) -> bool {

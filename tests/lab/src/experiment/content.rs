@@ -1,7 +1,7 @@
 //! A file for everybody beside a game: how many copies its source sends, how much of the lines it fills, and what the game notices.
 //!
 //! Real meshes over real QUIC, in virtual time, each two joined by a line of the same rate each way. Everybody moves some entities all the
-//! time and watches those of the others: how old they are is measured in every frame, first for a while alone, then while a file goes from
+//! time and watches those of the others: how old they are is measured in every frame of each, first for a while alone, then while a file goes from
 //! one member to all others, as fast as it can.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ use crate::report::Report;
 use crate::stats::Latencies;
 
 const TICK: Duration = Duration::from_millis(16);
+/// Players' ticks are not in step: each has its own of so many places in a tick.
+const PHASES: u32 = 16;
 const TRANSFORM: KindId = KindId(0);
 /// Until all must have met, and found their neighbors.
 const MEETING: Duration = Duration::from_secs(30);
@@ -154,26 +156,28 @@ struct Player {
     seen: BTreeMap<EntityId, MeshTime>,
 }
 
-/// Everybody moves, and looks.
+/// A tick: everybody moves, and looks, each at its own moment.
 async fn play(players: &mut [Player], begun: Instant, mut ages: Option<&mut Latencies>) {
-    sleep_until(Instant::now() + TICK).await;
-    let seconds = begun.elapsed().as_secs_f32();
-    for player in players {
-        let bodies = (player.number * 100..).zip(&player.own);
-        let moved = bodies.map(|(body, &entity)| {
-            let value = Value::fields(bodies::transform(body, seconds));
-            Change::Set { entity, kind: TRANSFORM, value }
-        });
-        player.mesh.commit(moved.collect());
-        for event in player.mesh.try_events() {
-            if let Event::World(WorldEvent::Set { entity, at, .. }) = event {
-                let newest = player.seen.entry(entity).or_insert(at);
-                *newest = at.max(*newest);
+    for phase in 0..PHASES {
+        sleep_until(Instant::now() + TICK / PHASES).await;
+        let seconds = begun.elapsed().as_secs_f32();
+        for player in players.iter_mut().filter(|player| player.number * 7 % PHASES == phase) {
+            let bodies = (player.number * 100..).zip(&player.own);
+            let moved = bodies.map(|(body, &entity)| {
+                let value = Value::fields(bodies::transform(body, seconds));
+                Change::Set { entity, kind: TRANSFORM, value }
+            });
+            player.mesh.commit(moved.collect());
+            for event in player.mesh.try_events() {
+                if let Event::World(WorldEvent::Set { entity, at, .. }) = event {
+                    let newest = player.seen.entry(entity).or_insert(at);
+                    *newest = at.max(*newest);
+                }
             }
-        }
-        if let Some(ages) = &mut ages {
-            let now = player.mesh.now();
-            player.seen.values().for_each(|at| ages.add(now.since(*at)));
+            if let Some(ages) = &mut ages {
+                let now = player.mesh.now();
+                player.seen.values().for_each(|at| ages.add(now.since(*at)));
+            }
         }
     }
 }
