@@ -4,6 +4,7 @@
 //! it takes what links report, lets timers fire, then drains the node's outputs. It never waits for anything but its next
 //! input, and knows no clock but tokio's, so that a whole mesh runs in virtual time under a paused one.
 
+mod bulk;
 pub(crate) mod mailbox;
 mod shared;
 
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, Taken, canonical};
 use crate::metrics::Pressure;
 use crate::resolve::ping;
+pub(crate) use bulk::BulkStream;
 pub(crate) use shared::{Shared, Standing};
 use shared::{count, lock};
 
@@ -169,6 +171,7 @@ impl Driver {
                 }
                 Input::Datagram { link, bytes }
             }
+            LinkEvent::Bulk { link, stream } => return self.shared.bulk.incoming(link, *stream),
             LinkEvent::Down { link, reason } => {
                 if self.slots.remove(&link).is_none() {
                     return;
@@ -247,6 +250,7 @@ impl Driver {
             Output::Admitted { link } => {
                 if let Some(Slot::Open(handle)) = self.slots.get(&link) {
                     handle.admit();
+                    self.shared.bulk.admitted(link, handle.peer(), handle.bulk());
                 }
             }
             Output::Close { link, reason } => {
@@ -277,7 +281,7 @@ impl Driver {
         }
     }
 
-    /// Tells the application, and whoever waits for the mesh to start.
+    /// Tells the application and its services, and whoever waits for the mesh to start.
     fn tell(&self, events: Vec<Event>) {
         for event in &events {
             match event {
@@ -287,6 +291,7 @@ impl Driver {
                 _ => {}
             }
         }
+        let events = self.shared.services.sort(events);
         if !events.is_empty() {
             self.shared.mailbox.push_all(events);
         }
@@ -410,15 +415,13 @@ impl Driver {
             while let Ok(Some(_)) = timeout_at(deadline, tasks.join_next()).await {}
         }
         self.endpoint.shut(SHUT_DEADLINE).await;
-        self.shared.mailbox.close();
-        self.shared.closed.send_replace(true);
+        self.shared.end();
     }
 }
 
 impl Drop for Driver {
     /// A driver that is dropped on the way, with its runtime, leaves nobody waiting.
     fn drop(&mut self) {
-        self.shared.mailbox.close();
-        self.shared.closed.send_replace(true);
+        self.shared.end();
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peerflock_proto::{
-    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
+    Boot, Change, EntityId, Event, Identity, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
     RemovalError, RemovalRule, Revocations, SendError, Target, Topic,
 };
 
@@ -42,6 +42,9 @@ pub struct PeerMesh {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    /// What runs the mesh, and its services.
+    runtime: tokio::runtime::Handle,
+    identity: Identity,
     /// Gone once the mesh is left: the driver holds the socket.
     endpoint: Weak<LinkEndpoint>,
     interface: Interface,
@@ -268,6 +271,18 @@ impl PeerMesh {
     #[cfg(feature = "test-utils")]
     pub fn rebind_to(&self, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<()> {
         self.move_to(Some(socket))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.handle.identity
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.handle.runtime
     }
 
     fn move_to(&self, socket: Option<Arc<dyn quinn::AsyncUdpSocket>>) -> io::Result<()> {

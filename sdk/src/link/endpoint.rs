@@ -13,6 +13,7 @@ use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::bulk::BulkBudget;
 use super::conditioned::ConditionedSocket;
 use super::congestion::ConstantWindowFactory;
 use super::connection::{self, DATAGRAM_SEND_BYTES, STRANGER_WINDOW_BYTES};
@@ -36,7 +37,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Datagrams that may wait for the driver, in bytes; past it the oldest fall out.
 const DATAGRAM_RECEIVE_BYTES: usize = 64 * 1024;
 /// Stream bytes in flight: what the congestion window would bound if there were one.
-const STREAM_SEND_BYTES: u64 = 32 * 1024;
+pub(super) const STREAM_SEND_BYTES: u64 = 32 * 1024;
+/// What the other end may send ahead of us on one stream, in bytes.
+pub(super) const STREAM_RECEIVE_BYTES: u32 = 256 * 1024;
 /// Requests for a connection that may wait for the gate.
 const INCOMING_MAX: usize = 64;
 /// What one of them may send meanwhile, in bytes.
@@ -63,6 +66,7 @@ pub(crate) struct LinkEndpoint {
     server: ServerConfig,
     events: mpsc::Sender<LinkEvent>,
     sockets: Sockets,
+    bulk: Arc<BulkBudget>,
     /// Where sockets are registered, whoever asks for a new one.
     runtime: tokio::runtime::Handle,
 }
@@ -125,7 +129,7 @@ impl LinkEndpoint {
         let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default() };
         let socket = sockets.wrap(socket);
         let endpoint = Endpoint::new_with_abstract_socket(config, Some(server.clone()), socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, client, server, events, sockets, runtime: tokio::runtime::Handle::current() })
+        Ok(Self { endpoint, client, server, events, sockets, bulk: Arc::default(), runtime: tokio::runtime::Handle::current() })
     }
 
     /// Moves to `socket`, or to a new one. Links that we dialed come along; to those that we accepted we are gone.
@@ -158,7 +162,7 @@ impl LinkEndpoint {
         let mut client = self.client.clone();
         client.transport_config(Arc::new(transport(0, meter.clone())));
         let connecting = self.endpoint.connect_with(client, address, SERVER_NAME);
-        let events = self.events.clone();
+        let (events, budget) = (self.events.clone(), self.bulk.clone());
         async move {
             let connected = match connecting {
                 Ok(connecting) => timeout(CONNECT_DEADLINE, connecting).await,
@@ -169,7 +173,7 @@ impl LinkEndpoint {
                 }
             };
             match connected {
-                Ok(Ok(connection)) => connection::run(link, connection, true, expect, meter, events).await,
+                Ok(Ok(connection)) => connection::run(link, connection, true, expect, meter, budget, events).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "dialing failed");
                     _ = events.send(LinkEvent::DialFailed { link }).await;
@@ -206,14 +210,14 @@ impl LinkEndpoint {
 
     /// Accepts a connection. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn accept(&self, link: LinkId, incoming: quinn::Incoming) -> impl Future<Output = ()> + use<> {
-        let events = self.events.clone();
+        let (events, budget) = (self.events.clone(), self.bulk.clone());
         let meter = self.meter(link, incoming.remote_address());
         let mut server = self.server.clone();
         server.transport_config(Arc::new(transport(1, meter.clone())));
         async move {
             let reason = match incoming.accept_with(Arc::new(server)) {
                 Ok(connecting) => match timeout(CONNECT_DEADLINE, connecting).await {
-                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, meter, events).await,
+                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, meter, budget, events).await,
                     Ok(Err(error)) => connection::close_reason(&error),
                     Err(_) => CloseReason::Deadline,
                 },
@@ -257,7 +261,7 @@ fn transport(streams: u32, meter: Arc<Meter>) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
-        .stream_receive_window(VarInt::from_u32(256 * 1024))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_BYTES))
         .send_window(STREAM_SEND_BYTES)
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))

@@ -4,6 +4,7 @@ pub(crate) mod age;
 pub(crate) mod auth;
 pub(crate) mod churn;
 pub(crate) mod codec;
+pub(crate) mod content;
 pub(crate) mod crash;
 pub(crate) mod encode;
 pub(crate) mod flood;
