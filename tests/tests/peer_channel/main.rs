@@ -6,6 +6,7 @@ mod c1_publish;
 mod c2_documents;
 mod c2_together;
 mod c5_play;
+mod hostile;
 mod x_across;
 
 use std::time::Duration;
