@@ -111,4 +111,4 @@ pub use peerflock_proto::{
     Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
     SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
-pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};

@@ -18,7 +18,7 @@ use peerflock_proto::{
 use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 use crate::metrics::{Metrics, Pressure};
-use crate::resolve::{Interface, Listing, Ticket};
+use crate::resolve::{Interface, Listing, ResolverReport, Ticket};
 
 pub use background::StartingMesh;
 pub use builder::PeerMeshBuilder;
@@ -85,12 +85,17 @@ impl PeerMesh {
 
     /// An invitation: the mesh's name, our addresses and key, and the secret if the mesh was made from one. Never a password.
     pub fn ticket(&self) -> Ticket {
-        self.handle.ticket.clone()
+        Ticket { addresses: self.local_addresses(), ..self.handle.ticket.clone() }
     }
 
-    /// Where others can reach us, as far as this machine knows.
+    /// Where others can reach us, as far as we know.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.handle.ticket.addresses().to_vec()
+        self.handle.shared.addresses()
+    }
+
+    /// How each way to find others fares, in the order in which they were given.
+    pub fn resolvers(&self) -> Vec<ResolverReport> {
+        self.handle.shared.resolvers()
     }
 
     /// Who is here, ourselves included, in the order of their identifiers.

@@ -1,6 +1,6 @@
 //! What the handle, the driver and the resolvers of one mesh share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use super::mailbox::Mailbox;
 use crate::link::SocketCounters;
 use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
-use crate::resolve::Listing;
+use crate::resolve::{Listing, ResolverReport};
 
+/// Addresses remembered at which a refusal says nothing; beyond it one is as good as any.
+const UNVOUCHED_MAX: usize = 1_024;
 /// Refusals remembered while starting: one is enough to fail, a few tell more.
 const REFUSALS_MAX: usize = 16;
 
@@ -34,6 +36,12 @@ pub(crate) struct Shared {
     pub(crate) closed: watch::Sender<bool>,
     /// What resolvers tell others about this mesh.
     listing: Mutex<Listing>,
+    /// Where we may be reached.
+    addresses: Mutex<Vec<SocketAddr>>,
+    /// How each resolver fares.
+    resolvers: Mutex<BTreeMap<usize, ResolverReport>>,
+    /// Where a refusal says nothing, since whoever is there is none of ours.
+    unvouched: Mutex<BTreeSet<SocketAddr>>,
     pub(super) traffic: Mutex<BTreeMap<LinkId, Traffic>>,
     pub(super) counts: LinkCounts,
     /// The socket is another one now: the driver should look after the links.
@@ -67,11 +75,19 @@ pub(crate) struct Standing {
     pub(crate) joined: bool,
     /// Who would not have us.
     pub(crate) refusals: Vec<(SocketAddr, CloseReason)>,
+    /// Resolvers that found somebody, failed, or have looked for long enough.
+    pub(crate) looked: BTreeSet<usize>,
 }
 
 impl Shared {
     /// Around a node made at `origin`, which is its time zero.
-    pub(crate) fn new(node: Node, origin: Instant, listing: Listing, socket: Arc<SocketCounters>) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        origin: Instant,
+        listing: Listing,
+        addresses: Vec<SocketAddr>,
+        socket: Arc<SocketCounters>,
+    ) -> Self {
         Self {
             node: Mutex::new(node),
             origin,
@@ -81,6 +97,9 @@ impl Shared {
             leaving: watch::Sender::default(),
             closed: watch::Sender::default(),
             listing: Mutex::new(listing),
+            addresses: Mutex::new(addresses),
+            resolvers: Mutex::default(),
+            unvouched: Mutex::default(),
             traffic: Mutex::default(),
             counts: LinkCounts::default(),
             moved: AtomicBool::new(false),
@@ -108,6 +127,34 @@ impl Shared {
         if !candidates.is_empty() {
             self.standing.send_modify(|standing| standing.candidates |= true);
             self.act(|node, now| node.handle(Input::Candidates(candidates), now));
+        }
+    }
+
+    /// Where we may be reached.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        lock(&self.addresses).clone()
+    }
+
+    /// How each resolver fares, in the order in which they were given.
+    pub(crate) fn resolvers(&self) -> Vec<ResolverReport> {
+        lock(&self.resolvers).values().cloned().collect()
+    }
+
+    /// One of them did something.
+    pub(crate) fn note_resolver(&self, index: usize, report: ResolverReport, looked: bool) {
+        lock(&self.resolvers).insert(index, report);
+        if looked {
+            self.standing.send_if_modified(|standing| standing.looked.insert(index));
+        }
+    }
+
+    /// Whoever is there is none of ours if it would not have us.
+    pub(crate) fn note_unvouched(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        let mut unvouched = lock(&self.unvouched);
+        for address in addresses {
+            if unvouched.len() < UNVOUCHED_MAX {
+                unvouched.insert(address);
+            }
         }
     }
 
@@ -148,6 +195,7 @@ impl Shared {
     /// Our socket is another one now, and we can be found at these addresses.
     pub(crate) fn moved(&self, addresses: Vec<SocketAddr>) {
         self.moved.store(true, Ordering::Relaxed);
+        lock(&self.addresses).clone_from(&addresses);
         self.act(|node, now| node.handle(Input::SetAddresses(addresses), now));
     }
 
@@ -185,6 +233,9 @@ impl Shared {
     }
 
     pub(super) fn note_refusal(&self, address: SocketAddr, reason: CloseReason) {
+        if lock(&self.unvouched).contains(&address) {
+            return;
+        }
         self.standing.send_modify(|standing| {
             if standing.refusals.len() < REFUSALS_MAX {
                 standing.refusals.push((address, reason));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry};
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{PeerMesh, StartError, StartingMesh, start};
 use crate::conditioner::{Conditioner, ParseConditionerError};
-use crate::resolve::{Interface, Listing, Ticket};
+use crate::resolve::{Interface, Listing, Resolver, Ticket};
 
 /// Sets up a mesh; [`start`](Self::start) starts it. From [`PeerMesh::named`] or [`PeerMesh::from_ticket`].
 #[derive(Clone)]
@@ -30,6 +31,9 @@ pub struct PeerMeshBuilder {
     pub(super) tickets: Vec<Ticket>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) lan: bool,
+    pub(super) address_book: Option<PathBuf>,
+    pub(super) remember: bool,
+    pub(super) resolvers: Vec<Arc<dyn Resolver>>,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
     pub(super) conditioner: Option<Conditioner>,
@@ -63,6 +67,9 @@ impl PeerMeshBuilder {
             tickets: Vec::new(),
             addresses: Vec::new(),
             lan: true,
+            address_book: None,
+            remember: true,
+            resolvers: Vec::new(),
             listing: Listing::default(),
             require_members: None,
             conditioner: None,
@@ -190,6 +197,26 @@ impl PeerMeshBuilder {
     /// Whether to find and be found on the local network. On by default.
     pub fn lan(mut self, lan: bool) -> Self {
         self.lan = lan;
+        self
+    }
+
+    /// Looks for others, and tells of us, by one more way. Several may be given; all are asked at once, and one that fails holds up
+    /// nobody. See [`resolve`](crate::resolve).
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolvers.push(Arc::new(resolver));
+        self
+    }
+
+    /// Keeps the [address book](crate::resolve::AddressBook) of peers met before in the file at `path`.
+    pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
+        self.address_book = Some(path.into());
+        self
+    }
+
+    /// Whether to keep an address book in the user's folder for settings, if the [listing](Self::listing) says which game this is. On
+    /// by default, but not on loopback.
+    pub fn remember(mut self, remember: bool) -> Self {
+        self.remember = remember;
         self
     }
 
