@@ -91,11 +91,13 @@
 //! that wait for a slow neighbor, events that wait for a slow game.
 
 pub mod conditioner;
+pub mod directory;
 mod driver;
 pub mod identity;
 mod link;
 mod metrics;
 mod peer_mesh;
+mod reach;
 pub mod resolve;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
@@ -111,4 +113,5 @@ pub use peerflock_proto::{
     Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
     SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
+pub use reach::doctor;
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};

@@ -6,6 +6,8 @@
 //! | ticket | a short text or a link | [`Ticket`]: mesh, addresses, key and, where there is one, the secret |
 //! | address | `192.0.2.7:4433` | [`join_address`](crate::PeerMeshBuilder::join_address): dialed until somebody answers |
 //! | address book | to have played before | [`AddressBook`]: a small file of who was met where |
+//! | directory | its address | [`directory`](crate::directory): a small service that anyone can run |
+//! | DHT | nothing | BitTorrent's Mainline DHT, with the cargo feature `dht` |
 //! | your own | | anything that is a [`Resolver`] |
 //!
 //! All of them are asked at once, and what they say is merged. One that fails holds up nobody, and is used again when it is back;
@@ -21,6 +23,8 @@
 
 mod address_book;
 mod browser;
+#[cfg(feature = "dht")]
+mod dht;
 pub(crate) mod hub;
 mod interface;
 pub(crate) mod lan;
@@ -35,7 +39,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use address_book::AddressBook;
+pub(crate) use address_book::write as write_whole;
 pub use browser::{Browser, FoundMesh, browse};
+#[cfg(feature = "dht")]
+pub use dht::{Dht, DhtOptions};
 pub use hub::{CALL_DEADLINE, ResolverReport};
 pub use interface::{INTERFACE_VARIABLE, Interface};
 pub use ping::ping;

@@ -59,6 +59,9 @@ pub(super) struct LinkCounts {
     pub(super) opened: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) too_slow: AtomicU64,
+    ways_opened: AtomicU64,
+    ways_closed: AtomicU64,
+    way_packets: AtomicU64,
 }
 
 /// One more.
@@ -158,6 +161,23 @@ impl Shared {
         }
     }
 
+    /// We can be found at these addresses, too, from now on.
+    pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
+        lock(&self.addresses).clone_from(&addresses);
+        self.act(|node, now| node.handle(Input::SetAddresses(addresses), now));
+    }
+
+    /// There is somebody to try.
+    pub(crate) fn note_candidates(&self) {
+        self.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.candidates, true));
+    }
+
+    /// An attempt to get through to somebody is over.
+    pub(crate) fn note_attempt(&self, direct: bool, packets: usize) {
+        count(if direct { &self.counts.ways_opened } else { &self.counts.ways_closed });
+        self.counts.way_packets.fetch_add(packets as u64, Ordering::Relaxed);
+    }
+
     /// Waits until the mesh is to be left.
     pub(crate) async fn left(&self) {
         // The channel's other end is in `self`: it cannot be gone.
@@ -220,6 +240,9 @@ impl Shared {
             links_opened: counted(&self.counts.opened),
             links_closed: counted(&self.counts.closed),
             links_too_slow: counted(&self.counts.too_slow),
+            ways_opened: counted(&self.counts.ways_opened),
+            ways_not_opened: counted(&self.counts.ways_closed),
+            way_packets: counted(&self.counts.way_packets),
             packets_sent,
             packet_bytes_sent,
             packets_ignored: self.socket.ignored(),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{PeerMesh, StartError, StartingMesh, start};
 use crate::conditioner::{Conditioner, ParseConditionerError};
+use crate::directory::{Directory, DirectoryAddress};
 use crate::resolve::{Interface, Listing, Resolver, Ticket};
 
 /// Sets up a mesh; [`start`](Self::start) starts it. From [`PeerMesh::named`] or [`PeerMesh::from_ticket`].
@@ -33,6 +34,7 @@ pub struct PeerMeshBuilder {
     pub(super) lan: bool,
     pub(super) address_book: Option<PathBuf>,
     pub(super) remember: bool,
+    pub(super) punch: bool,
     pub(super) resolvers: Vec<Arc<dyn Resolver>>,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
@@ -69,6 +71,7 @@ impl PeerMeshBuilder {
             lan: true,
             address_book: None,
             remember: true,
+            punch: true,
             resolvers: Vec::new(),
             listing: Listing::default(),
             require_members: None,
@@ -207,9 +210,27 @@ impl PeerMeshBuilder {
         self
     }
 
+    /// Looks for others, and can be found by them, at a [directory](crate::directory): a service that anyone can run.
+    pub fn directory(self, address: DirectoryAddress) -> Self {
+        self.resolver(Directory::new(address))
+    }
+
+    /// Looks for others, and can be found by them, in BitTorrent's DHT: with nothing but a name and a password, and no service of
+    /// anybody's. Needs the cargo feature `dht`.
+    #[cfg(feature = "dht")]
+    pub fn dht(self, options: crate::resolve::DhtOptions) -> Self {
+        self.resolver(crate::resolve::Dht::new(options))
+    }
+
     /// Keeps the [address book](crate::resolve::AddressBook) of peers met before in the file at `path`.
     pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
         self.address_book = Some(path.into());
+        self
+    }
+
+    /// Whether to look for ways through routers to members that are not linked. On by default; without it they are heard by others.
+    pub fn punch(mut self, punch: bool) -> Self {
+        self.punch = punch;
         self
     }
 

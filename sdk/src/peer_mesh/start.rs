@@ -16,6 +16,7 @@ use crate::conditioner::ParseConditionerError;
 use crate::driver::{Driver, LINK_EVENTS_MAX, Shared, Standing};
 use crate::identity::random;
 use crate::link::{LinkEndpoint, OpenError};
+use crate::reach::Reach;
 use crate::resolve::hub::{self, Facts};
 use crate::resolve::lan::Lan;
 use crate::resolve::ticket::{self, Lock, Ticket};
@@ -136,7 +137,8 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
         peer,
         mesh,
         name: builder.name.clone(),
-        interface: interface.clone(),
+        // A socket that was given is on no network of this machine.
+        interface: if builder.socket.is_some() { Interface::All } else { interface.clone() },
         rendezvous,
         endpoint: Arc::downgrade(&endpoint),
     };
@@ -144,6 +146,19 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let count = resolvers.len();
     for (index, resolver) in resolvers.into_iter().enumerate() {
         helpers.spawn(hub::run(index, resolver, facts.clone(), shared.clone()));
+    }
+    // In a network in memory there are no routers, and nothing may depend on luck.
+    if builder.punch && builder.socket.is_none() {
+        let reach = Reach {
+            shared: shared.clone(),
+            door: endpoint.side_door(),
+            endpoint: Arc::downgrade(&endpoint),
+            me: peer,
+            interface: interface.clone(),
+            neighbors: builder.neighbors,
+            watch: builder.socket.is_none() && interface != Interface::Loopback,
+        };
+        helpers.spawn(reach.run());
     }
     let door = Arc::downgrade(&endpoint);
     tokio::spawn(Driver::new(shared.clone(), endpoint, link_events, helpers, builder.socket.is_none()).run());

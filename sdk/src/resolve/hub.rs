@@ -14,7 +14,7 @@ use super::{Interface, ResolveError};
 use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 
-/// What a resolver does not answer within this it does not answer at all.
+/// What a resolver does not answer within this it does not answer at all, unless it says that it needs longer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long leaving waits for one to tell others that we are gone.
 const WITHDRAW_DEADLINE: Duration = Duration::from_millis(400);
@@ -91,23 +91,31 @@ pub(crate) async fn run(index: usize, resolver: Arc<dyn Resolver>, facts: Facts,
         }
         let us = facts.registration(&shared);
         let mut outcome = Ok(());
-        if refresh_at.is_none_or(|at| at <= Instant::now()) || told != us.addresses {
-            let asked = if report.registered { resolver.refresh(&us) } else { resolver.register(&us) };
-            match within(asked).await {
-                Ok(lease) => {
-                    report.registered = true;
-                    refresh_at = Some(Instant::now() + lease);
-                    told.clone_from(&us.addresses);
-                }
-                Err(error) => {
-                    report.registered = false;
-                    refresh_at = None;
-                    outcome = Err(("registering", error));
-                }
+        let due = refresh_at.is_none_or(|at| at <= Instant::now()) || told != us.addresses;
+        let was = report.registered;
+        let register = async {
+            match due {
+                true if was => Some(within(resolver.refresh(&us), resolver.deadline()).await),
+                true => Some(within(resolver.register(&us), resolver.deadline()).await),
+                false => None,
+            }
+        };
+        // At once: what takes long must not take twice as long. Whoever cannot be told of us may still know of others.
+        let (registered, found) = tokio::join!(register, within(resolver.resolve(&us), resolver.deadline()));
+        match registered {
+            None => {}
+            Some(Ok(lease)) => {
+                report.registered = true;
+                refresh_at = Some(Instant::now() + lease);
+                told.clone_from(&us.addresses);
+            }
+            Some(Err(error)) => {
+                report.registered = false;
+                refresh_at = None;
+                outcome = Err(("registering", error));
             }
         }
-        // Whoever cannot be told of us may still know of others.
-        match within(resolver.resolve(&us)).await {
+        match found {
             Ok(found) => {
                 report.found = Some(found.len());
                 let offer = offers.look(found, &us, Instant::now());
@@ -143,8 +151,8 @@ pub(crate) async fn run(index: usize, resolver: Arc<dyn Resolver>, facts: Facts,
     _ = timeout(WITHDRAW_DEADLINE, resolver.withdraw(&facts.registration(&shared))).await;
 }
 
-async fn within<T>(answer: super::Answer<'_, T>) -> Result<T, ResolveError> {
-    timeout(CALL_DEADLINE, answer).await.unwrap_or(Err(ResolveError::Silent))
+async fn within<T>(answer: super::Answer<'_, T>, deadline: Duration) -> Result<T, ResolveError> {
+    timeout(deadline, answer).await.unwrap_or(Err(ResolveError::Silent))
 }
 
 /// What a resolver named before.

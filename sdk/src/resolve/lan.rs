@@ -3,14 +3,16 @@
 //! It goes on after joining, so that two meshes of one name that started apart find each other.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent};
+use peerflock_proto::{MeshId, PeerId};
 use tokio::time::timeout;
 
-use super::ResolveError;
+use super::{Listing, ResolveError};
 use super::interface::Interface;
 use super::resolver::{Answer, Found, Registration, Resolver};
 use super::sighting::{SERVICE, Sighting, Sightings};
@@ -143,6 +145,37 @@ impl Lan {
     }
 }
 
+/// Whether what this machine announces on `interface` comes back to it within `patience`.
+pub(crate) async fn hears_itself(interface: &Interface, patience: Duration) -> Result<bool, ResolveError> {
+    let (says, hears) = (Mdns::open(interface)?, Mdns::open(interface)?);
+    let peer = PeerId(*crate::identity::random());
+    let sighting = Sighting {
+        peer,
+        // Nobody's mesh: whoever lists meshes sees it for a moment.
+        mesh: MeshId(peer.0),
+        name: "doctor".into(),
+        listing: Listing::default(),
+        players: 0,
+        beacon: None,
+        addresses: interface.addresses(SocketAddr::from(([0, 0, 0, 0], 9))),
+    };
+    let failed = |error: mdns_sd::Error| ResolveError::Lan(error.to_string());
+    says.daemon.register(sighting.to_service().map_err(failed)?).map_err(failed)?;
+    let mut sightings = Sightings::new(interface.clone());
+    let heard = async {
+        while let Ok(event) = hears.heard.recv_async().await {
+            sightings.hear(event);
+            if sightings.iter().any(|sighting| sighting.peer == peer) {
+                return true;
+            }
+        }
+        false
+    };
+    let heard = timeout(patience, heard).await.unwrap_or(false);
+    says.withdraw().await;
+    Ok(heard)
+}
+
 impl Resolver for Lan {
     fn name(&self) -> String {
         "the local network".into()
@@ -188,11 +221,10 @@ impl Resolver for Lan {
 
 #[cfg(test)]
 mod tests {
-    use peerflock_proto::{MeshId, PeerId};
     use tokio::time::Instant;
 
     use super::*;
-    use crate::resolve::{Browser, Listing};
+    use crate::resolve::Browser;
 
     /// Real multicast, on loopback only.
     #[tokio::test]

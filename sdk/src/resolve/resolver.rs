@@ -41,8 +41,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ResolveError>> + 
 
 /// One way to find members, and to be found. [`PeerMeshBuilder::resolver`](crate::PeerMeshBuilder::resolver) adds one to a mesh.
 ///
-/// Each is run beside the others, its calls one after another: one that fails, hangs or panics holds up nobody, and is asked again,
-/// ever more seldom, until it works. A call that takes longer than [`CALL_DEADLINE`](super::CALL_DEADLINE) is given up; so any of
+/// Each is run beside the others, and told of us while it is asked for others: one that fails, hangs or panics holds up nobody, and is asked again,
+/// ever more seldom, until it works. A call that takes longer than its [deadline](Self::deadline) is given up; so any of
 /// these futures may be dropped on the way. What a resolver says is hearsay: links prove who is there, admission whether both belong
 /// together.
 pub trait Resolver: Send + Sync + 'static {
@@ -73,6 +73,11 @@ pub trait Resolver: Send + Sync + 'static {
     /// How long after the start "nobody" is not yet believed.
     fn patience(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// How long one call may take before it is given up.
+    fn deadline(&self) -> Duration {
+        super::CALL_DEADLINE
     }
 
     /// How often to ask, while we are alone and once we are not.

@@ -9,6 +9,7 @@ pub(crate) mod flood;
 pub(crate) mod game;
 pub(crate) mod islands;
 pub(crate) mod link;
+pub(crate) mod nat;
 pub(crate) mod ownership;
 pub(crate) mod queue;
 pub(crate) mod rest;

@@ -316,6 +316,15 @@ impl Node {
         }
     }
 
+    /// A way was opened that may close again soon.
+    pub(super) fn opened(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
+        let linked = self.overlay.neighbor(&peer).is_some() || peer == self.me;
+        if !linked && self.overlay.dialing() < EMERGENCY_DIALS_MAX {
+            self.book.add(address, Some(peer), now);
+            self.dial(address, Some(peer), now);
+        }
+    }
+
     fn dial(&mut self, address: SocketAddr, expect: Option<PeerId>, now: Time) {
         self.book.trying(address, now);
         let link = self.overlay.open(Link::new(address, true, expect, now));
