@@ -194,6 +194,6 @@ mod book {
     struct Readme;
     #[doc = include_str!("../../docs/quickstart.md")]
     struct Quickstart;
-    #[doc = include_str!("../../docs/playing-over-the-internet.md")]
+    #[doc = include_str!("../../docs/internet.md")]
     struct PlayingOverTheInternet;
 }

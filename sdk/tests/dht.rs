@@ -19,7 +19,8 @@ async fn two_that_share_name_and_password_meet_on_fifty_machines_and_a_stranger_
     let network = tokio::task::spawn_blocking(|| Testnet::builder(50).build()).await.unwrap().unwrap();
     let bootstrap: Vec<String> = network.bootstrap.clone();
     let started = Instant::now();
-    let starting = [builder("hunter2", &bootstrap), builder("hunter2", &bootstrap), builder("hunter3", &bootstrap)].map(|builder| tokio::spawn(builder.start()));
+    let starting = [builder("hunter2", &bootstrap), builder("hunter2", &bootstrap), builder("hunter3", &bootstrap)]
+        .map(|builder| tokio::spawn(builder.start()));
     let mut meshes = Vec::new();
     for mesh in starting {
         meshes.push(mesh.await.unwrap().unwrap());

@@ -43,31 +43,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(asked)));
+    let Asked { options, host, seconds } = asked;
+    let outcome = DirectoryService::run(options, seconds.map(Duration::from_secs), |service| {
+        let listen = service.local_address();
+        let host = host.unwrap_or_else(|| if listen.ip().is_unspecified() { "HOST".into() } else { listen.ip().to_string() });
+        say(&format!("listening at {listen}; players add {}", service.address(&host)));
+        if let Some(http) = service.http_address() {
+            say(&format!("http://{http}/health and http://{http}/metrics"));
+        }
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            complain(&why);
+        Err(error) => {
+            complain(&error.to_string());
             ExitCode::FAILURE
         }
     }
-}
-
-async fn run(asked: Asked) -> Result<(), String> {
-    let service = DirectoryService::start(asked.options).await.map_err(|error| error.to_string())?;
-    let listen = service.local_address();
-    let host = asked.host.unwrap_or_else(|| if listen.ip().is_unspecified() { "HOST".into() } else { listen.ip().to_string() });
-    say(&format!("listening at {listen}; players add {}", service.address(&host)));
-    if let Some(http) = service.http_address() {
-        say(&format!("http://{http}/health and http://{http}/metrics"));
-    }
-    match asked.seconds {
-        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-        // Entries are written down every few seconds: ending by a signal loses next to nothing.
-        None => std::future::pending().await,
-    }
-    service.stop().await.map_err(|error| format!("the entries could not be written down: {error}"))
 }
 
 /// None where help was asked for.
@@ -121,11 +112,15 @@ mod tests {
 
     #[test]
     fn options_are_understood_or_named() {
-        let asked = parsed("--listen 127.0.0.1:7 --http 127.0.0.1:8 --data /x --host h --private --lifetime 9 --seconds 1").unwrap().unwrap();
+        let asked = parsed("--listen 127.0.0.1:7 --http 127.0.0.1:8 --data /x --host h --private --lifetime 9 --seconds 1")
+            .unwrap()
+            .unwrap();
         assert_eq!((asked.options.listen.port(), asked.options.http.unwrap().port(), asked.options.refers), (7, 8, false));
         assert_eq!((asked.options.limits.lifetime.as_secs(), asked.seconds, asked.host.as_deref()), (9, Some(1), Some("h")));
         assert!(parsed("--help --nonsense").unwrap().is_none());
-        for (wrong, part) in [("--nonsense", "--nonsense"), ("--listen", "wants a value"), ("--listen x", "[::]:4434"), ("--lifetime x", "number")] {
+        for (wrong, part) in
+            [("--nonsense", "--nonsense"), ("--listen", "wants a value"), ("--listen x", "[::]:4434"), ("--lifetime x", "number")]
+        {
             assert!(parsed(wrong).err().unwrap().contains(part), "{wrong}");
         }
     }

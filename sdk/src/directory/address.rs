@@ -15,9 +15,9 @@ const HOST_BYTES_MAX: usize = 253;
 /// Where a directory is, and whose key it shows: `host`, `host:port` or `host:port#key`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DirectoryAddress {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) key: Option<PeerId>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) key: Option<PeerId>,
 }
 
 /// The text names no directory.

@@ -79,6 +79,12 @@ pub enum DirectoryError {
     /// The key could not be kept.
     #[error(transparent)]
     Key(#[from] IdentityError),
+    /// The entries could not be written down.
+    #[error("the entries could not be written down: {0}. Check the folder for data: its owner, its rights, its room")]
+    Data(io::Error),
+    /// There is no runtime to run it in.
+    #[error("the operating system refused a runtime: {0}. Close other programs and try again")]
+    Runtime(io::Error),
     /// TLS could not be set up.
     #[error("TLS refused the directory's own key: {0}. Move the key file away to get a new one")]
     Tls(String),
@@ -182,6 +188,24 @@ impl DirectoryService {
             tasks.spawn(http::serve(listener, move || inner.stats()));
         }
         Ok(Self { inner, endpoint, listen, http, _tasks: tasks })
+    }
+
+    /// Runs one and blocks, for a program that does nothing else: for ever, or for so long. `started` is told when it runs.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn run(options: DirectoryOptions, stay: Option<Duration>, started: impl FnOnce(&Self)) -> Result<(), DirectoryError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DirectoryError::Runtime)?;
+        runtime.block_on(async {
+            let service = Self::start(options).await?;
+            started(&service);
+            match stay {
+                Some(stay) => tokio::time::sleep(stay).await,
+                // Entries are written down every few seconds: ending by a signal loses next to nothing.
+                None => std::future::pending().await,
+            }
+            service.stop().await.map_err(DirectoryError::Data)
+        })
     }
 
     /// Where it listens.

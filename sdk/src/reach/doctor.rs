@@ -126,8 +126,18 @@ pub struct Finding {
 pub async fn examine(options: &DoctorOptions) -> Diagnosis {
     let (router, mdns) = tokio::join!(ask_around(options), mdns(&options.interface));
     let (router, seen_at, asked) = router;
-    let findings = vec![interfaces(&options.interface), of_router(router, asked), six(&options.interface, &seen_at), mdns, clock(now())];
+    let findings =
+        vec![interfaces(&options.interface), of_router(router, asked), six(&options.interface, &seen_at), mdns, clock(now())];
     Diagnosis { router, seen_at, findings }
+}
+
+/// The same for programs without an async runtime.
+///
+/// # Errors
+/// When the operating system refuses a runtime.
+pub fn examine_now(options: &DoctorOptions) -> std::io::Result<Diagnosis> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(examine(options)))
 }
 
 impl fmt::Display for Diagnosis {
@@ -262,7 +272,12 @@ fn six(interface: &Interface, seen: &[SocketAddr]) -> Finding {
         finding("IPv6", Verdict::Good, "there is IPv6: those who have it, too, need no way through a router", None)
     } else if seen.iter().any(|at| matches!(at.ip(), IpAddr::V4(ip) if is_shared(ip))) {
         let advice = "Ask the provider for IPv6, or for an IPv4 address of your own.";
-        finding("IPv6", Verdict::Limited, "there is none, and the provider's own router (CGNAT) stands before yours", Some(advice))
+        finding(
+            "IPv6",
+            Verdict::Limited,
+            "there is none, and the provider's own router (CGNAT) stands before yours",
+            Some(advice),
+        )
     } else {
         finding("IPv6", Verdict::Good, "there is none; IPv4 does it", None)
     }

@@ -73,7 +73,9 @@ impl Dht {
                 if *interface == Interface::Loopback {
                     let stays = |place: &String| place.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
                     if self.options.bootstrap.is_empty() || !self.options.bootstrap.iter().all(stays) {
-                        return Err(ResolveError::Other("the DHT is out there, and we are to stay on this machine: choose another interface".into()));
+                        return Err(ResolveError::Other(
+                            "the DHT is out there, and we are to stay on this machine: choose another interface".into(),
+                        ));
                     }
                     builder.bind_address(Ipv4Addr::LOCALHOST);
                 }
@@ -105,7 +107,9 @@ impl Resolver for Dht {
             let signer = place(&us.rendezvous, now / DAY_SECONDS, us.peer.0[0] % PLACES);
             let item = MutableItem::new(signer, &sealed, i64::try_from(now).unwrap_or(i64::MAX), None);
             let put = node.put_mutable(item, None).await;
-            put.map_err(|error| ResolveError::Other(format!("no machine of the DHT took our note: {error}. Check the connection")))?;
+            put.map_err(|error| {
+                ResolveError::Other(format!("no machine of the DHT took our note: {error}. Check the connection"))
+            })?;
             Ok(NOTE_LASTS / 3)
         })
     }
@@ -187,7 +191,9 @@ mod tests {
     #[test]
     fn places_are_others_every_day_and_for_every_password() {
         let mut keys = BTreeSet::new();
-        for (secret, day, number) in (1..4).flat_map(|secret| (0..30).flat_map(move |day| (0..PLACES).map(move |n| (secret, day, n)))) {
+        for (secret, day, number) in
+            (1..4).flat_map(|secret| (0..30).flat_map(move |day| (0..PLACES).map(move |n| (secret, day, n))))
+        {
             keys.insert(place(&of(secret), day, number).verifying_key().to_bytes());
         }
         assert_eq!(keys.len(), 3 * 30 * usize::from(PLACES));

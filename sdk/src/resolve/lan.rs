@@ -12,10 +12,10 @@ use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent};
 use peerflock_proto::{MeshId, PeerId};
 use tokio::time::timeout;
 
-use super::{Listing, ResolveError};
 use super::interface::Interface;
 use super::resolver::{Answer, Found, Registration, Resolver};
 use super::sighting::{SERVICE, Sighting, Sightings};
+use super::{Listing, ResolveError};
 
 /// How often the announcement is compared with how things stand.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -50,7 +50,8 @@ impl Nat {
                chain remember {{ type filter hook forward priority 0; {remember} }}
                chain early {{ type filter hook input priority 0; iifname \"wan\" ct state new drop; }}
                chain arrive {{ type nat hook prerouting priority -100; {let_in} }}
-               chain leave {{ type nat hook postrouting priority 100; oifname \"wan\" masquerade{how}; }} }}"
+               chain leave {{ type nat hook postrouting priority 100; oifname \"wan\" masquerade{how}; }}
+             }}"
         )
     }
 }
@@ -129,8 +130,8 @@ impl Net {
             ip(&format!("netns add {}", net.host(host)))?;
             net.ip(host, "link set lo up")?;
         }
-        net.ip("i", "link add name br type bridge")?;
-        net.ip("i", "link set br up")?;
+        net.ip("i", "link add name bridge0 type bridge")?;
+        net.ip("i", "link set dev bridge0 up")?;
         net.attach("c", "wan", Some("198.51.100.10/24"))?;
         net.ip("c", "addr add 2001:db8::10/64 dev wan nodad")?;
         match set {
@@ -183,15 +184,15 @@ impl Net {
     fn attach(&self, host: &str, name: &str, address: Option<&str>) -> Result<(), String> {
         let port = format!("p{host}");
         self.cable("i", &port, host, name)?;
-        self.ip("i", &format!("link set {port} master br"))?;
+        self.ip("i", &format!("link set dev {port} master bridge0"))?;
         address.map_or(Ok(()), |address| self.ip(host, &format!("addr add {address} dev {name}")))
     }
 
     fn cable(&self, one: &str, one_name: &str, other: &str, other_name: &str) -> Result<(), String> {
         let (from, to) = (self.host(one), self.host(other));
         ip(&format!("-n {from} link add {one_name} type veth peer name {other_name} netns {to}"))?;
-        self.ip(one, &format!("link set {one_name} up"))?;
-        self.ip(other, &format!("link set {other_name} up"))
+        self.ip(one, &format!("link set dev {one_name} up"))?;
+        self.ip(other, &format!("link set dev {other_name} up"))
     }
 
     /// A router at the internet with one machine behind it.
@@ -218,11 +219,11 @@ impl Net {
     fn lan(&self, nat: Nat) -> Result<(), String> {
         self.attach("ra", "wan", Some("198.51.100.21/24"))?;
         self.ip("ra", "link add name lan type bridge")?;
-        self.ip("ra", "link set lan up")?;
+        self.ip("ra", "link set dev lan up")?;
         self.ip("ra", "addr add 10.1.0.1/24 dev lan")?;
         for (host, port, address) in [("a", "la", "10.1.0.2"), ("b", "lb", "10.1.0.3")] {
             self.cable("ra", port, host, "eth0")?;
-            self.ip("ra", &format!("link set {port} master lan"))?;
+            self.ip("ra", &format!("link set dev {port} master lan"))?;
             self.ip(host, &format!("addr add {address}/24 dev eth0"))?;
             self.ip(host, "route add default via 10.1.0.1")?;
         }
