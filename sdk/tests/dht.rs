@@ -14,7 +14,7 @@ fn builder(password: &str, bootstrap: &[String]) -> PeerMeshBuilder {
     PeerMesh::named("a game on the dht").password(password).loopback_only().lan(false).dht(options)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_that_share_name_and_password_meet_on_fifty_machines_and_a_stranger_does_not() {
     let network = tokio::task::spawn_blocking(|| Testnet::builder(50).build()).await.unwrap().unwrap();
     let bootstrap: Vec<String> = network.bootstrap.clone();

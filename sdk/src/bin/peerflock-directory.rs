@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
     let mut asked = Asked { options: DirectoryOptions::default(), host: None, seconds: None };
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} wants a value after it"));
+        let mut value = || words.next().ok_or_else(|| format!("{word} wants a value after it"));
         match word.as_str() {
             "--help" | "-h" => return Ok(None),
             "--private" => asked.options.refers = false,

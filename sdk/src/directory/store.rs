@@ -95,7 +95,7 @@ impl Store {
         // The first places of a shuffle (Fisher and Yates).
         for place in 0..count {
             let rest = (others.len() - place) as u64;
-            let drawn = place + (u64::from(dice()) * rest >> 32) as usize;
+            let drawn = place + ((u64::from(dice()) * rest) >> 32) as usize;
             others.swap(place, drawn);
         }
         others.truncate(count);

@@ -61,7 +61,7 @@ impl Gate {
                 return true;
             }
         }
-        let bucket = self.addresses.entry(address).or_insert(Bucket::full(ADDRESS_BURST, now));
+        let bucket = self.addresses.entry(address).or_insert_with(|| Bucket::full(ADDRESS_BURST, now));
         bucket.take(ADDRESS_PER_SECOND, ADDRESS_BURST, now)
     }
 }

@@ -195,7 +195,8 @@ impl Attempt {
 
     fn widen(&mut self, after: Duration, acts: &mut Vec<Act>) {
         let outer = |offer: &Offer| offer.outer.iter().find(|address| address.is_ipv4()).copied();
-        let Some(theirs) = outer(&self.theirs) else { return };
+        // Both need IPv4 for what follows.
+        let (Some(_), Some(theirs)) = (outer(&self.mine), outer(&self.theirs)) else { return };
         let (me_hard, they_hard) = (self.mine.hard, self.theirs.hard);
         if me_hard == Some(true) && they_hard == Some(true) {
             return;

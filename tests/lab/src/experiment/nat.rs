@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::net::{Nat, Net, Set};
+use self::net::{Net, Set};
 use super::Failure;
 use crate::report::{self, Report};
 
@@ -98,8 +98,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report::complain(&format!(
             "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, plays {plays}/{runs}, {} s, {packets} packets{}",
             set.name(),
-            worst.map_or("-".into(), |worst| format!("{worst:.2}")),
-            why.first().map_or(String::new(), |why| format!(" ({why})")),
+            worst.map_or_else(|| "-".into(), |worst| format!("{worst:.2}")),
+            why.first().map_or_else(String::new, |why| format!(" ({why})")),
             runs = options.runs,
         ));
         if set.is_of_matrix() {
@@ -194,9 +194,9 @@ fn told(child: Child) -> Result<Value, Failure> {
     serde_json::from_str(last).map_err(|error| Failure::Unmet(format!("a player said nothing of use ({error}): {last:?}")))
 }
 
-/// All names, for the help.
 #[cfg(test)]
 mod tests {
+    use super::net::Nat;
     use super::*;
 
     #[test]

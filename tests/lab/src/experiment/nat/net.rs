@@ -91,8 +91,7 @@ impl Set {
 
     pub(super) fn ends(self) -> (&'static str, &'static str) {
         match self {
-            Self::Homes(a, b) => (a.name(), b.name()),
-            Self::Double(a, b) => (a.name(), b.name()),
+            Self::Homes(a, b) | Self::Double(a, b) => (a.name(), b.name()),
             Self::Lan(nat) => (nat.name(), nat.name()),
             Self::SixAndFour => ("IPv6 only", "IPv4 only"),
             Self::Reachable(nat) => (nat.name(), "reachable"),
@@ -102,10 +101,9 @@ impl Set {
     pub(super) fn name(self) -> String {
         let (a, b) = self.ends();
         match self {
-            Self::Homes(..) | Self::SixAndFour => format!("{a} - {b}"),
+            Self::Homes(..) | Self::SixAndFour | Self::Reachable(_) => format!("{a} - {b}"),
             Self::Double(..) => format!("double {a} - {b}"),
             Self::Lan(_) => format!("one LAN behind {a}"),
-            Self::Reachable(_) => format!("{a} - {b}"),
         }
     }
 }

@@ -15,6 +15,8 @@ const CHAT: Topic = Topic(Topic::RESERVED);
 const TICK: Duration = Duration::from_millis(50);
 /// At the end all stand still for so long, so that all can see the same.
 const REST: Duration = Duration::from_millis(1_500);
+/// What is seen so long before the end counts: then nobody has left yet, though they end one after the other.
+const JUDGED: Duration = Duration::from_millis(600);
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -45,8 +47,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartError> {
     let mut builder = PeerMesh::named("nat lab").password("nat lab").lan(false).player(&options.player).punch(!options.plain);
-    builder = options.bind.map_or(builder.clone(), |bind| builder.clone().bind(bind));
-    builder = options.join.map_or(builder.clone(), |join| builder.clone().join_address(join));
+    if let Some(bind) = options.bind {
+        builder = builder.bind(bind);
+    }
+    if let Some(join) = options.join {
+        builder = builder.join_address(join);
+    }
     let place = builder.registry_mut().register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
     let mesh = builder.start().await?;
     let (started, length) = (Instant::now(), Duration::from_secs(options.seconds));
@@ -59,11 +65,12 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     let (mut met, mut linked, mut heard, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut owners = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
-    let mut step = 0;
+    let (mut step, mut judged) = (0, None);
     while started.elapsed() < length {
         tick.tick().await;
         step += 1;
-        if started.elapsed() + REST < length {
+        // Who is there for the others stands still, as it ends after them.
+        if options.bind.is_none() && started.elapsed() + REST < length {
             mesh.commit(vec![Change::Set { entity: bird, kind: place, value: Value::fields([step, 2 * step]) }]);
             if step % 10 == 0 {
                 // Nobody there yet is no trouble.
@@ -88,6 +95,9 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
                 _ => {}
             }
         }
+        if judged.is_none() && started.elapsed() + JUDGED >= length {
+            judged = Some(mesh.metrics());
+        }
         let now = started.elapsed().as_secs_f64();
         for member in mesh.members().into_iter().filter(|member| !member.me) {
             let name = names.entry(member.peer).or_insert(member.profile.name);
@@ -97,7 +107,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
             }
         }
     }
-    let metrics = mesh.metrics();
+    let metrics = judged.unwrap_or_else(|| mesh.metrics());
     let state: String = metrics.state_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let said = json!({
         "player": options.player, "met": met, "linked": linked, "heard": heard, "seen": seen, "packets": metrics.way_packets,
