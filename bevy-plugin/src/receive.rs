@@ -46,6 +46,12 @@ impl Intake {
             Event::Refused { address, reason } => {
                 world.write_message(MeshEvent::Refused { address, reason });
             }
+            Event::LockChanged { by } => {
+                world.write_message(MeshEvent::LockChanged { by });
+            }
+            Event::WeWereRemoved { by } => {
+                world.write_message(MeshEvent::Removed { by });
+            }
             Event::PeerJoined { peer, profile } => {
                 world.resource_mut::<Peers>().insert(peer, profile.clone());
                 world.write_message(PeerEvent::Joined { peer, profile });

@@ -295,6 +295,7 @@ impl Driver {
             match event {
                 Event::Joined => self.shared.note_joined(),
                 Event::Refused { address, reason } => self.shared.note_refusal(*address, *reason),
+                Event::WeWereRemoved { .. } => self.shared.leave(),
                 _ => {}
             }
         }

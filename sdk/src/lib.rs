@@ -111,7 +111,7 @@ pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
     Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId,
     Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
-    SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
+    RemovalError, RemovalRule, SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
 pub use reach::doctor;
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};

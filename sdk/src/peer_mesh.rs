@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peerflock_proto::{
-    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile, SendError,
-    Target, Topic,
+    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
+    RemovalError, RemovalRule, SendError, Target, Topic,
 };
 
 use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 use crate::metrics::{Metrics, Pressure};
+use crate::resolve::ticket::Lock;
 use crate::resolve::{Interface, Listing, ResolverReport, Ticket};
 
 pub use background::StartingMesh;
@@ -83,9 +84,37 @@ impl PeerMesh {
         self.handle.mesh
     }
 
-    /// An invitation: the mesh's name, our addresses and key, and the secret if the mesh was made from one. Never a password.
+    /// An invitation: the mesh's name, our addresses and key, and the secret if the mesh was made from one, or has had one since
+    /// [members were removed](Self::remove). Never a password.
     pub fn ticket(&self) -> Ticket {
-        Ticket { addresses: self.local_addresses(), ..self.handle.ticket.clone() }
+        let mut ticket = Ticket { addresses: self.local_addresses(), ..self.handle.ticket.clone() };
+        if let Some(secret) = self.handle.shared.node(|node, _| node.secret()) {
+            ticket.lock = Lock::Secret(*secret);
+        }
+        ticket
+    }
+
+    /// Removes members, if the [rule of the mesh](PeerMeshBuilder::removal) lets us. They are out at once; links that do not come to know
+    /// the mesh's new lock end within ten seconds, and what they know no longer opens it, under whatever name. Who is invited later
+    /// needs a [ticket](Self::ticket) made after this.
+    ///
+    /// # Errors
+    /// Nobody was removed then.
+    pub fn remove(&self, peers: &[PeerId]) -> Result<(), RemovalError> {
+        self.handle.shared.act(|node, now| node.remove(peers, now))
+    }
+
+    /// Votes for the removal of a member, where [the majority decides](RemovalRule::Majority).
+    ///
+    /// # Errors
+    /// The vote was not cast then.
+    pub fn vote_out(&self, peer: PeerId) -> Result<(), RemovalError> {
+        self.handle.shared.act(|node, now| node.vote(peer, now))
+    }
+
+    /// Who may remove members from now on: the owner of the room changed, say. All members should say the same.
+    pub fn set_removal(&self, rule: RemovalRule) {
+        self.handle.shared.act(|node, now| node.handle(Input::SetRemovalRule(rule), now));
     }
 
     /// Where others can reach us, as far as we know.

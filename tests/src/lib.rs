@@ -13,3 +13,4 @@
 //! What concerns one crate only is tested in that crate. `regressions.txt` holds every seed that failed once.
 
 pub mod ownership;
+pub mod wiretap;

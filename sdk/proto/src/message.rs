@@ -6,9 +6,11 @@
 //! fills with it; the rest waits, up to a limit that the sender is told of.
 
 mod broadcast;
+mod letter;
 mod private;
 
 pub(crate) use broadcast::{Broadcast, Taken};
+pub(crate) use letter::Letters;
 pub(crate) use private::{Place, Private};
 
 use crate::id::PeerId;

@@ -33,7 +33,9 @@ mod ownership;
 mod parcels;
 mod presence;
 mod proofs;
+mod removal;
 mod report;
+mod repute;
 mod room;
 mod say;
 
@@ -46,13 +48,14 @@ pub use io::*;
 pub use ownership::{ANSWER_WITHIN, OwnershipError, REQUESTS_MAX, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
+pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{GuessLimiter, MeshKey};
+use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
-use crate::message::{Broadcast, Private};
+use crate::message::{Broadcast, Letters, Private};
 use crate::overlay::{Book, Link, Overlay};
 use crate::roster::{Clock, Roster};
 use crate::state::acks::AckTable;
@@ -70,13 +73,20 @@ pub struct Node {
     config: Config,
     identity: Identity,
     me: PeerId,
-    key: MeshKey,
+    locks: Locks,
     mesh: MeshId,
     boot: Boot,
     rng: ChaCha20Rng,
     filter: Option<Filter>,
 
     limiter: GuessLimiter,
+    /// The same by key: one that travels is no other.
+    keys: GuessLimiter<PeerId>,
+    removals: removal::Removals,
+    repute: repute::Repute,
+    crowd: Crowd,
+    /// The same for those that we dial: who does not prove the password in turn may be after ours.
+    dials: GuessLimiter,
     overlay: Overlay,
     book: Book,
     neighborhood: neighbors::Neighborhood,
@@ -95,6 +105,7 @@ pub struct Node {
 
     broadcast: Broadcast,
     private: Private,
+    letters: Letters,
     /// Where a neighbor that told us of authors said that we are to begin to listen: what was said before is not ours to hear.
     hints: BTreeMap<PeerId, (Boot, u64)>,
 
@@ -134,6 +145,8 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
+            keys: GuessLimiter::new(config.limits.guesses),
+            dials: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
             neighborhood: neighbors::Neighborhood::default(),
@@ -150,6 +163,7 @@ impl Node {
             requests: ownership::Requests::default(),
             broadcast,
             private: Private::default(),
+            letters: Letters::default(),
             hints: BTreeMap::new(),
             pace: beat::Pace::starting(now),
             allowance: budget::Allowance::starting(now),
@@ -166,7 +180,10 @@ impl Node {
             outputs: VecDeque::new(),
             config,
             identity,
-            key,
+            locks: Locks::new(key),
+            removals: removal::Removals::default(),
+            repute: repute::Repute::default(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -234,6 +251,7 @@ impl Node {
                 // Whoever wants to know whether it was sent calls `send`.
                 let _ = self.send(to, topic, payload, now);
             }
+            Input::SetRemovalRule(rule) => self.set_removal(rule),
             Input::SetProfile(profile) => {
                 self.config.profile = profile.cut();
                 self.presence_changed(now);

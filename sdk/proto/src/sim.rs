@@ -4,7 +4,10 @@
 //! latency each, drawn once; datagrams are lost, doubled and jittered as the options say; frames arrive in order, later when
 //! something of theirs was lost, as on a QUIC stream.
 
+pub mod forge;
+pub mod guess;
 mod links;
+pub mod samples;
 mod schedule;
 mod signatures;
 mod trace;

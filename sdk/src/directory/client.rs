@@ -57,6 +57,8 @@ struct Line {
     door: Arc<SideDoor>,
     asked_other_port: AtomicBool,
     notices: Mutex<Option<AbortHandle>>,
+    /// With which letters are opened: another one once the mesh has another lock.
+    rendezvous: Mutex<Rendezvous>,
 }
 
 /// What members tell each other there, sealed.
@@ -87,6 +89,7 @@ impl Directory {
 
     async fn ask(&self, us: &Registration, request: &Request) -> Result<(Answer, Arc<Line>), ResolveError> {
         let line = self.line(us).await?;
+        line.rendezvous.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&us.rendezvous);
         match timeout(ANSWER_DEADLINE, line.ask(request)).await {
             Ok(Some(Answer::No(refusal))) => Err(self.refused(refusal)),
             Ok(Some(answer)) => Ok((answer, line)),
@@ -109,7 +112,7 @@ impl Directory {
         }
         *held = None;
         let line = Arc::new(self.connect(us).await?);
-        line.listen(us.peer, us.rendezvous.clone());
+        line.listen(us.peer);
         *held = Some(line.clone());
         Ok(line)
     }
@@ -141,7 +144,8 @@ impl Directory {
                         continue;
                     }
                     let (asked_other_port, notices) = (AtomicBool::new(false), Mutex::default());
-                    return Ok(Line { connection, address, door: endpoint.side_door(), asked_other_port, notices });
+                    let rendezvous = Mutex::new(us.rendezvous.clone());
+                    return Ok(Line { connection, address, door: endpoint.side_door(), asked_other_port, notices, rendezvous });
                 }
                 Err(why) => failure = ResolveError::Unreachable { address, why },
             }
@@ -250,17 +254,18 @@ impl Line {
     }
 
     /// Passes on what others send us by the directory, until the connection ends.
-    fn listen(self: &Arc<Self>, me: PeerId, rendezvous: Rendezvous) {
+    fn listen(self: &Arc<Self>, me: PeerId) {
         let (line, connection) = (Arc::downgrade(self), self.connection.clone());
         let task = tokio::spawn(async move {
             while let Ok(mut stream) = connection.accept_uni().await {
                 let Ok(Ok(bytes)) = timeout(ANSWER_DEADLINE, stream.read_to_end(REQUEST_BYTES_MAX)).await else { continue };
                 let Some(line) = line.upgrade() else { return };
                 let Some(notice) = decode::<Notice>(&bytes) else { continue };
+                let rendezvous = line.rendezvous.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let letter = rendezvous.open(LETTERS, &notice.letter).and_then(|letter| decode::<(PeerId, Bytes)>(&letter));
                 let Some((from, bytes)) = letter else { continue };
                 // The answer goes back the same way.
-                let by = Letters { line: Arc::downgrade(&line), to: notice.from, me, rendezvous: rendezvous.clone() };
+                let by = Letters { line: Arc::downgrade(&line), to: notice.from, me, rendezvous };
                 line.door.post(Arrived::Letter { from, bytes, by: Post::Courier(Arc::new(by)) });
             }
         });

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry};
+use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry, RemovalRule};
 use quinn::AsyncUdpSocket;
 use zeroize::Zeroizing;
 
@@ -27,6 +27,7 @@ pub struct PeerMeshBuilder {
     pub(super) adopts: bool,
     pub(super) state_rate: Option<u32>,
     pub(super) nearest_by: Option<KindId>,
+    pub(super) removal: RemovalRule,
     pub(super) interface: Option<Interface>,
     pub(super) bind: Option<SocketAddr>,
     pub(super) tickets: Vec<Ticket>,
@@ -64,6 +65,7 @@ impl PeerMeshBuilder {
             adopts: true,
             state_rate: None,
             nearest_by: None,
+            removal: RemovalRule::Nobody,
             interface: None,
             bind: None,
             tickets: Vec::new(),
@@ -110,6 +112,12 @@ impl PeerMeshBuilder {
     pub fn player(mut self, name: impl Into<String>) -> Self {
         self.profile.name = name.into();
         self.profile = self.profile.cut();
+        self
+    }
+
+    /// Who may remove members, the same for all: nobody by default.
+    pub fn removal(mut self, rule: RemovalRule) -> Self {
+        self.removal = rule;
         self
     }
 

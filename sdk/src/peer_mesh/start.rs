@@ -223,6 +223,7 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         adopts: builder.adopts,
         state_rate: builder.state_rate,
         nearest_by: builder.nearest_by,
+        removal: builder.removal.clone(),
         ..Config::default()
     };
     Node::new(config, identity, key, seed, Time::default())

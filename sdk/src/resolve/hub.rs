@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use peerflock_proto::{Candidate, MeshId, PeerId};
+use peerflock_proto::{Candidate, MeshId, MeshKey, PeerId};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::rendezvous::Rendezvous;
@@ -58,7 +58,9 @@ pub(crate) struct Facts {
 
 impl Facts {
     fn registration(&self, shared: &Shared) -> Registration {
-        let (beacon, links) = shared.node(|node, _| (node.beacon(), node.links()));
+        let (beacon, links, secret) = shared.node(|node, _| (node.beacon(), node.links(), node.secret()));
+        // Whoever was removed knows the lock that was: under the new one it finds nobody.
+        let rendezvous = secret.map(|secret| Rendezvous::new(&MeshKey::from_secret(self.mesh, *secret)));
         Registration {
             peer: self.peer,
             mesh: self.mesh,
@@ -69,7 +71,7 @@ impl Facts {
             addresses: shared.addresses(),
             neighbors: links.iter().map(|link| Candidate { address: link.address, peer: Some(link.peer) }).collect(),
             interface: self.interface.clone(),
-            rendezvous: self.rendezvous.clone(),
+            rendezvous: rendezvous.unwrap_or_else(|| self.rendezvous.clone()),
             endpoint: self.endpoint.clone(),
         }
     }
@@ -206,8 +208,6 @@ impl Offers {
 
 #[cfg(test)]
 mod tests {
-    use peerflock_proto::MeshKey;
-
     use super::*;
     use crate::resolve::Listing;
 

@@ -7,7 +7,6 @@ mod forging;
 mod links;
 mod sdk;
 mod speaking;
-mod wiretap;
 
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use bytes::Bytes;
 use peerflock_proto::sim::Sim;
 use peerflock_proto::{
     Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, SendError, Shape,
-    Target, Topic, Value,
+    Target, Value,
 };
+use peerflock_tests::wiretap::TOPIC;
 
 const PLACE: KindId = KindId(0);
-const TOPIC: Topic = Topic(Topic::RESERVED);
 
 fn config(neighbors_max: usize) -> Config {
     let mut registry = Registry::default();

@@ -2,13 +2,14 @@
 //!
 //! **Why the dialer confirms first**: if the accepter did, a stranger could test one guess against its answer and hang up, and
 //! the accepter would never see a failed attempt. In this order every test of a password ends at the accepter as a missing or
-//! wrong CONFIRM, and is counted. The `spake2` crate has not been audited; that a share may be a point of small order, which
+//! wrong CONFIRM, and is counted. Both proofs cover all else that their frames say. The `spake2` crate has not been audited; that a share may be a point of small order, which
 //! it does not refuse, is checked here.
 
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 use rand_core::{CryptoRng, RngCore};
 use spake2::{Ed25519Group, Identity, Password, Spake2};
+use zeroize::Zeroizing;
 
 use super::MeshKey;
 use crate::id::PeerId;
@@ -44,19 +45,17 @@ impl Dialer {
         (Self { exchange: Exchange { spake, ends, mesh: key.mesh().0, ours: share.clone() } }, share)
     }
 
-    /// With SHARE: our CONFIRM, and what WELCOME must prove.
-    pub(crate) fn confirm(self, theirs: &[u8]) -> Result<([u8; 32], Confirmed), Refused> {
+    /// With SHARE: what proves the password in CONFIRM, and what WELCOME must prove.
+    pub(crate) fn confirm(self, theirs: &[u8]) -> Result<(Proof, Proof), Refused> {
         let ours = self.exchange.ours.clone();
-        let tags = self.exchange.finish(theirs, |theirs| (ours, Bytes::copy_from_slice(theirs)))?;
-        Ok((tags.dialer.into(), Confirmed { expected: tags.accepter }))
+        let Proofs { dialer, accepter } = self.exchange.finish(theirs, |theirs| (ours, Bytes::copy_from_slice(theirs)))?;
+        Ok((dialer, accepter))
     }
 }
 
 /// The accepter's side: made with HELLO.
 pub(crate) struct Accepter {
-    /// What CONFIRM must prove.
-    expected: Confirmed,
-    tag: [u8; 32],
+    proofs: Proofs,
 }
 
 impl Accepter {
@@ -72,32 +71,81 @@ impl Accepter {
         let share = Bytes::from(share);
         let ours = share.clone();
         let exchange = Exchange { spake, ends, mesh: key.mesh().0, ours: share.clone() };
-        let tags = exchange.finish(theirs, |theirs| (Bytes::copy_from_slice(theirs), ours))?;
-        Ok((Self { expected: Confirmed { expected: tags.dialer }, tag: tags.accepter.into() }, share))
+        let proofs = exchange.finish(theirs, |theirs| (Bytes::copy_from_slice(theirs), ours))?;
+        Ok((Self { proofs }, share))
     }
 
-    /// With CONFIRM: the tag that goes into WELCOME.
-    pub(crate) fn verify(self, tag: [u8; 32]) -> Result<[u8; 32], Refused> {
-        self.expected.verify(tag)?;
-        Ok(self.tag)
+    /// What it expects and what it would prove, for who plays one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_proofs(self) -> Proofs {
+        self.proofs
+    }
+
+    /// With CONFIRM, which says `said`: what proves the password in WELCOME.
+    pub(crate) fn verify(self, said: &[u8], tag: [u8; 32]) -> Result<Proof, Refused> {
+        self.proofs.dialer.verify(said, tag)?;
+        Ok(self.proofs.accepter)
     }
 }
 
-/// What the other end's tag must be.
-pub(crate) struct Confirmed {
-    expected: blake3::Hash,
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What lies within is secret.
+        f.write_str("Dialer")
+    }
 }
 
-impl Confirmed {
+/// What proves one side's knowledge of the password to the other, who knows it as well.
+pub(crate) struct Proof {
+    key: Zeroizing<[u8; 32]>,
+    transcript: [u8; 32],
+}
+
+impl Proof {
+    /// The proof for a frame that says `said` beside it.
+    pub(crate) fn tag(&self, said: &[u8]) -> [u8; 32] {
+        self.hash(said).into()
+    }
+
     /// Compares in constant time.
-    pub(crate) fn verify(&self, tag: [u8; 32]) -> Result<(), Refused> {
-        if self.expected == blake3::Hash::from(tag) { Ok(()) } else { Err(Refused) }
+    pub(crate) fn verify(&self, said: &[u8], tag: [u8; 32]) -> Result<(), Refused> {
+        if self.hash(said) == blake3::Hash::from(tag) { Ok(()) } else { Err(Refused) }
+    }
+
+    fn hash(&self, said: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new_keyed(&self.key).update(&self.transcript).update(said).finalize()
     }
 }
 
-struct Tags {
-    dialer: blake3::Hash,
-    accepter: blake3::Hash,
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
+/// What proves each side.
+#[derive(Debug)]
+pub(crate) struct Proofs {
+    pub(crate) dialer: Proof,
+    pub(crate) accepter: Proof,
+}
+
+impl Proofs {
+    /// Those of two who share `shared`, as the exchange of the two halves has it.
+    pub(crate) fn new(shared: &[u8], mesh: &[u8; 32], ends: &Ends, dialer_share: &[u8], accepter_share: &[u8]) -> Self {
+        // Every field has a fixed width, so the transcript needs no lengths.
+        let mut transcript = blake3::Hasher::new_derive_key("peerflock 1 admission");
+        transcript.update(&[WIRE_VERSION]).update(mesh).update(&ends.dialer.0).update(&ends.accepter.0);
+        transcript.update(dialer_share).update(accepter_share).update(&ends.exporter);
+        let transcript = *transcript.finalize().as_bytes();
+
+        let proof = |context: &str| {
+            let mut material = Zeroizing::new(shared.to_vec());
+            material.extend_from_slice(&transcript);
+            Proof { key: Zeroizing::new(blake3::derive_key(context, &material)), transcript }
+        };
+        Self { dialer: proof("peerflock 1 confirm A"), accepter: proof("peerflock 1 confirm B") }
+    }
 }
 
 struct Exchange {
@@ -108,28 +156,15 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn finish(self, theirs: &[u8], in_order: impl FnOnce(&[u8]) -> (Bytes, Bytes)) -> Result<Tags, Refused> {
+    fn finish(self, theirs: &[u8], in_order: impl FnOnce(&[u8]) -> (Bytes, Bytes)) -> Result<Proofs, Refused> {
         let point: &[u8; 32] = theirs.get(1..).and_then(|point| point.try_into().ok()).ok_or(Refused)?;
         if VerifyingKey::from_bytes(point).map_or(true, |point| point.is_weak()) {
             return Err(Refused);
         }
         let (dialer_share, accepter_share) = in_order(theirs);
-        let shared = zeroize::Zeroizing::new(self.spake.finish(theirs).map_err(|_| Refused)?);
+        let shared = Zeroizing::new(self.spake.finish(theirs).map_err(|_| Refused)?);
         debug_assert_eq!((dialer_share.len(), accepter_share.len()), (SHARE_BYTES, SHARE_BYTES));
-
-        // Every field has a fixed width, so the transcript needs no lengths.
-        let mut transcript = blake3::Hasher::new_derive_key("peerflock 1 admission");
-        transcript.update(&[WIRE_VERSION]).update(&self.mesh).update(&self.ends.dialer.0).update(&self.ends.accepter.0);
-        transcript.update(&dialer_share).update(&accepter_share).update(&self.ends.exporter);
-        let transcript = *transcript.finalize().as_bytes();
-
-        let tag = |context: &str| {
-            let mut material = zeroize::Zeroizing::new(shared.to_vec());
-            material.extend_from_slice(&transcript);
-            let key = zeroize::Zeroizing::new(blake3::derive_key(context, &material));
-            blake3::keyed_hash(&key, &transcript)
-        };
-        Ok(Tags { dialer: tag("peerflock 1 confirm A"), accepter: tag("peerflock 1 confirm B") })
+        Ok(Proofs::new(&shared, &self.mesh, &self.ends, &dialer_share, &accepter_share))
     }
 }
 
@@ -164,9 +199,11 @@ mod tests {
         let (a, hello) = Dialer::start(dialer.0, dialer.1, &mut rng);
         let (b, share) =
             Accepter::answer(accepter.0, accepter.1, &passed_on(0, &hello), &mut rng).map_err(|_| "accepter, at HELLO")?;
-        let (confirm, expected) = a.confirm(&passed_on(1, &share)).map_err(|_| "dialer, at SHARE")?;
-        let welcome = b.verify(passed_on(2, &confirm).try_into().unwrap()).map_err(|_| "accepter, at CONFIRM")?;
-        expected.verify(passed_on(3, &welcome).try_into().unwrap()).map_err(|_| "dialer, at WELCOME")
+        let (ours, theirs) = a.confirm(&passed_on(1, &share)).map_err(|_| "dialer, at SHARE")?;
+        let confirm = passed_on(2, &ours.tag(b"confirm"));
+        let proof = b.verify(b"confirm", confirm.try_into().unwrap()).map_err(|_| "accepter, at CONFIRM")?;
+        let welcome = passed_on(3, &proof.tag(b"welcome"));
+        theirs.verify(b"welcome", welcome.try_into().unwrap()).map_err(|_| "dialer, at WELCOME")
     }
 
     #[test]
@@ -201,6 +238,15 @@ mod tests {
                 assert!(outcome.is_err(), "bit {bit} of frame {frame}");
             }
         }
+    }
+
+    #[test]
+    fn a_proof_covers_what_is_said_beside_it() {
+        let mut rng = ChaCha20Rng::from_seed([4; 32]);
+        let (dialer, hello) = Dialer::start(&key(5), ends(), &mut rng);
+        let (accepter, share) = Accepter::answer(&key(5), ends(), &hello, &mut rng).unwrap();
+        let (ours, _) = dialer.confirm(&share).unwrap();
+        assert!(accepter.verify(b"two links", ours.tag(b"no link")).is_err());
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl MeshKey {
         *hash.finalize().as_bytes()
     }
 
-    pub(super) fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.key
     }
 }

@@ -1,11 +1,11 @@
 //! Links come and go: admission, verdicts, and what newcomers are told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Confirmed, Dialer};
+use crate::admission::{Accepter, Dialer, Knock, LockId, Proof, is_public};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
@@ -14,6 +14,8 @@ use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, 
 
 /// Most entities' titles in one frame.
 pub(super) const HOLDINGS_PER_FRAME: usize = 500;
+/// Most addresses that one frame locks out.
+const GUESSED_MAX: usize = 8;
 
 impl Node {
     pub(super) fn link_up(&mut self, link: LinkId, peer: PeerId, address: SocketAddr, exporter: [u8; 32], now: Time) {
@@ -36,6 +38,10 @@ impl Node {
             return self.close(link, CloseReason::Refused, now);
         }
         if !dialed {
+            if !self.keys.allows(peer, now) {
+                self.counters.strangers_locked_out += 1;
+                return self.close(link, CloseReason::LockedOut, now);
+            }
             self.stage(link, Stage::AwaitHello);
             return;
         }
@@ -45,9 +51,12 @@ impl Node {
             return self.close(link, CloseReason::Duplicate, now);
         }
         let ends = Ends { dialer: me, accepter: peer, exporter };
-        let (dialer, share) = Dialer::start(&self.key, ends, &mut self.rng);
+        let lock = self.lock_for(&peer);
+        let (key, opened) = self.locks.knock(&peer, self.misses(&peer));
+        let (dialer, share) = Dialer::start(key, ends, &mut self.rng);
+        self.lock_of(link, opened);
         self.stage(link, Stage::AwaitShare(Box::new(dialer)));
-        self.say_to(link, &Frame::Hello { share });
+        self.say_to(link, &Frame::Hello { lock, share });
     }
 
     /// A frame of a link that is not admitted yet.
@@ -55,16 +64,23 @@ impl Node {
         let frame = match Frame::decode(bytes, ADMISSION_FRAME_BYTES_MAX) {
             Ok(frame) => frame,
             Err(DecodeError::Version(_)) => return self.close(link, CloseReason::Version, now),
-            Err(_) => return self.close(link, CloseReason::Violation, now),
+            // Whatever is wrong, a stranger is told the same.
+            Err(_) => return self.close(link, CloseReason::Refused, now),
         };
+        let said = frame.unproved();
         let Some(held) = self.overlay.get_mut(link) else { return };
         let stage = std::mem::replace(&mut held.stage, Stage::Connecting);
         let Some(peer) = held.peer else { return };
         match (stage, frame) {
-            (Stage::AwaitHello, Frame::Hello { share }) => {
+            (Stage::AwaitHello, Frame::Hello { lock, share }) => {
                 let ends = Ends { dialer: peer, accepter: self.me, exporter: held.exporter };
-                match Accepter::answer(&self.key, ends, &share, &mut self.rng) {
+                let Knock::With(key, opened) = self.locks.answer(&peer, lock) else {
+                    // It tried nothing, so nothing is counted.
+                    return self.close(link, CloseReason::OtherLock, now);
+                };
+                match Accepter::answer(key, ends, &share, &mut self.rng) {
                     Ok((accepter, share)) => {
+                        self.lock_of(link, opened);
                         self.stage(link, Stage::AwaitConfirm(Box::new(accepter)));
                         self.say_to(link, &Frame::Share { share });
                     }
@@ -72,32 +88,32 @@ impl Node {
                 }
             }
             (Stage::AwaitShare(dialer), Frame::Share { share }) => match dialer.confirm(&share) {
-                Ok((tag, confirmed)) => {
+                Ok((ours, theirs)) => {
                     // Room is made for a member now; for a stranger only once it proved the password, too.
                     let member = self.roster.present().contains(&peer);
                     let room = if member { self.room_beside(link, peer, usize::MAX, now) } else { Room::Now };
                     match room {
-                        Room::Now => self.confirm(link, confirmed, tag, now),
-                        Room::Soon => self.stage(link, Stage::AwaitRoom { confirmed, tag }),
+                        Room::Now => self.confirm(link, &ours, theirs, now),
+                        Room::Soon => self.stage(link, Stage::AwaitRoom { ours, theirs }),
                         Room::Never => self.close(link, CloseReason::Full, now),
                     }
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(tag) {
-                Ok(tag) => {
+            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(&said, tag) {
+                Ok(proof) => {
                     self.note_boot(link, boot);
-                    self.judge(link, peer, usize::from(links), registry, tag, now);
+                    self.judge(link, peer, usize::from(links), registry, proof, now);
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitWelcome(confirmed), Frame::Welcome(welcome)) => match confirmed.verify(welcome.tag) {
+            (Stage::AwaitWelcome(theirs), Frame::Welcome(welcome)) => match theirs.verify(&said, welcome.tag) {
                 Ok(()) => self.welcomed(link, peer, welcome, now),
                 Err(_) => self.refuse(link, now),
             },
             // Something else where its proof was due.
-            (Stage::AwaitConfirm(_), _) => self.refuse(link, now),
-            _ => self.close(link, CloseReason::Violation, now),
+            (Stage::AwaitConfirm(_) | Stage::AwaitWelcome(_), _) => self.refuse(link, now),
+            _ => self.close(link, CloseReason::Refused, now),
         }
     }
 
@@ -107,11 +123,11 @@ impl Node {
     }
 
     /// Proves the password to the one we dialed.
-    fn confirm(&mut self, link: LinkId, confirmed: Confirmed, tag: [u8; 32], now: Time) {
-        self.stage(link, Stage::AwaitWelcome(confirmed));
+    fn confirm(&mut self, link: LinkId, ours: &Proof, theirs: Proof, now: Time) {
+        self.stage(link, Stage::AwaitWelcome(theirs));
         let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
         let registry = self.config.registry.fingerprint();
-        self.say_to(link, &Frame::Confirm { tag, boot: self.boot, links, registry });
+        self.say_to(link, &Frame::Confirm { tag: [0; 32], boot: self.boot, links, registry }.proved(ours));
     }
 
     /// Room for one more; none is needed for one that takes the place of another link to the same peer.
@@ -139,8 +155,8 @@ impl Node {
             }
             let Some(held) = self.overlay.get_mut(link) else { continue };
             match std::mem::replace(&mut held.stage, Stage::Connecting) {
-                Stage::AwaitRoom { confirmed, tag } => self.confirm(link, confirmed, tag, now),
-                Stage::Welcoming { tag, .. } => self.pass(link, peer, Verdict::Admitted, tag, now),
+                Stage::AwaitRoom { ours, theirs } => self.confirm(link, &ours, theirs, now),
+                Stage::Welcoming { proof, .. } => self.pass(link, peer, Verdict::Admitted, &proof, now),
                 _ => {}
             }
         }
@@ -149,35 +165,66 @@ impl Node {
     /// The other end did not prove the password.
     fn refuse(&mut self, link: LinkId, now: Time) {
         if let Some(held) = self.overlay.get(link) {
-            self.limiter.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
+            let (address, peer, dialed) = (held.address.ip(), held.peer, held.dialed);
+            self.note_guess(address, peer, dialed, now);
         }
         self.close(link, CloseReason::Refused, now);
     }
 
+    /// Somebody at `address` may have tried a password: they at our door, or we, `dialed`, at theirs.
+    fn note_guess(&mut self, address: IpAddr, peer: Option<PeerId>, dialed: bool, now: Time) {
+        self.counters.guesses_failed += 1;
+        if dialed {
+            return self.dials.failed(address, now);
+        }
+        self.limiter.failed(address, now);
+        if let Some(peer) = peer {
+            self.keys.failed(peer, now);
+        }
+        if is_public(address) && !self.limiter.allows(address, now) {
+            // A mesh of many members must not be that many times as easy to guess at.
+            self.pass_to_all(None, &Frame::Guessed(vec![address]));
+        }
+    }
+
+    /// Other members locked addresses out.
+    pub(super) fn hear_guessed(&mut self, link: LinkId, addresses: Vec<IpAddr>, now: Time) {
+        for address in addresses.into_iter().take(GUESSED_MAX) {
+            if is_public(address) && self.limiter.allows(address, now) {
+                self.limiter.lock_out(address, now);
+                self.pass_to_all(Some(link), &Frame::Guessed(vec![address]));
+            }
+        }
+    }
+
     /// The dialer proved the password: is there room for it?
-    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], tag: [u8; 32], now: Time) {
+    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], proof: Proof, now: Time) {
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
+        self.keys.succeeded(peer);
         let stranger = !self.roster.present().contains(&peer);
-        let verdict = if registry != self.config.registry.fingerprint() {
+        let verdict = if self.removals.is_removed(&peer) || self.repute.is_banished(&peer, now) {
+            Verdict::Removed
+        } else if registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
+        } else if stranger && !self.crowd.has_room(address.ip(), &peer, self.config.limits.members_per_address, now) {
+            Verdict::Crowded
         } else if self.keep(link, now) == Keep::Old {
             Verdict::Duplicate
         } else {
             match self.room_beside(link, peer, its_links, now) {
                 Room::Now => Verdict::Admitted,
-                Room::Soon => return self.stage(link, Stage::Welcoming { tag, its_links }),
+                Room::Soon => return self.stage(link, Stage::Welcoming { proof, its_links }),
                 Room::Never => Verdict::Full,
             }
         };
-        self.pass(link, peer, verdict, tag, now);
+        self.pass(link, peer, verdict, &proof, now);
     }
 
     /// Tells the dialer our verdict, and acts on it.
-    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, tag: [u8; 32], now: Time) {
+    fn pass(&mut self, link: LinkId, peer: PeerId, mut verdict: Verdict, proof: &Proof, now: Time) {
         let Some(observed) = self.overlay.get(link).map(|held| held.address) else { return };
         let keep = self.keep(link, now);
         if verdict == Verdict::Admitted && keep == Keep::Old {
@@ -185,8 +232,16 @@ impl Node {
             verdict = Verdict::Duplicate;
         }
         let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let welcome = Welcome { tag, boot: self.boot, verdict, mesh_time: self.mesh_now(now), observed, referrals };
-        self.say_to(link, &Frame::Welcome(welcome));
+        let welcome = Welcome {
+            tag: [0; 32],
+            boot: self.boot,
+            verdict,
+            lock: self.lock_opened(link),
+            mesh_time: self.mesh_now(now),
+            observed,
+            referrals,
+        };
+        self.say_to(link, &Frame::Welcome(welcome).proved(proof));
         if verdict != Verdict::Admitted {
             return self.close(link, reason(verdict), now);
         }
@@ -198,6 +253,9 @@ impl Node {
 
     /// We are told the verdict over ourselves.
     fn welcomed(&mut self, link: LinkId, peer: PeerId, welcome: Welcome, now: Time) {
+        if let Some(held) = self.overlay.get(link) {
+            self.dials.succeeded(held.address.ip());
+        }
         for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
             self.book.add(address, Some(peer), now);
         }
@@ -221,6 +279,10 @@ impl Node {
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
         self.note_boot(link, welcome.boot);
+        if self.joined.is_none() {
+            self.locks.called(welcome.lock);
+            self.lock_of(link, welcome.lock);
+        }
         self.admitted(link, peer, now);
     }
 
@@ -229,7 +291,11 @@ impl Node {
         self.stage(link, Stage::Member);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.heard = now;
+        held.heard_lock = now;
         let (address, dialed, boot) = (held.address, held.dialed, held.boot);
+        if !dialed {
+            self.crowd.enter(address.ip(), peer, now);
+        }
         if dialed {
             self.book.reached(address, peer, now);
             self.neighborhood.near.reached(&peer);
@@ -247,6 +313,7 @@ impl Node {
 
         let stranger = !self.roster.present().contains(&peer);
         self.open_port(link, peer, boot, stranger, now);
+        self.tell_lock(link, peer);
         // Where messages stand comes first: what follows makes the authors known.
         // A member hears of newcomers what all others hear of them, ourselves included; a stranger comes to what is said from now on.
         let we_are_new = self.joined.is_some_and(|joined| now.since(joined) < NEWCOMER);
@@ -319,6 +386,17 @@ impl Node {
         }
     }
 
+    /// The lock with which the link is opened.
+    fn lock_of(&mut self, link: LinkId, lock: LockId) {
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.lock = lock;
+        }
+    }
+
+    fn lock_opened(&self, link: LinkId) -> LockId {
+        self.overlay.get(link).map(|held| held.lock).unwrap_or_default()
+    }
+
     fn stage(&mut self, link: LinkId, stage: Stage) {
         if let Some(held) = self.overlay.get_mut(link) {
             held.stage = stage;
@@ -330,8 +408,11 @@ impl Node {
         let known = held.peer.is_some_and(|peer| self.roster.present().contains(&peer));
         if matches!(held.stage, Stage::AwaitConfirm(_)) && !known {
             // It saw our answer and did not confirm: that is a guess, too. A member may have found somebody better meanwhile.
-            self.limiter.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
+            self.note_guess(held.address.ip(), held.peer, false, now);
+        }
+        if matches!(held.stage, Stage::AwaitWelcome(_)) && !known && reason != CloseReason::Duplicate {
+            // It has our proof and gave none: the same, the other way round.
+            self.note_guess(held.address.ip(), held.peer, true, now);
         }
         tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, address = %held.address, ?reason, stage = ?held.stage, "closed");
         if held.is_member() {
@@ -354,11 +435,19 @@ impl Node {
                 | CloseReason::LockedOut
                 | CloseReason::Version
                 | CloseReason::Registry
+                | CloseReason::Removed
+                | CloseReason::Crowded
                 | CloseReason::MeshFull => {
                     self.book.refused(held.address, now);
                     self.event(Event::Refused { address: held.address, reason });
                 }
                 CloseReason::SelfLink => self.book.remove(&held.address),
+                CloseReason::OtherLock => {
+                    if let Some(peer) = held.peer {
+                        self.lock_unknown(&peer);
+                    }
+                    self.book.failed(held.address, now);
+                }
                 _ => self.book.failed(held.address, now),
             }
         }
@@ -372,5 +461,7 @@ fn reason(verdict: Verdict) -> CloseReason {
         Verdict::MeshFull => CloseReason::MeshFull,
         Verdict::Duplicate => CloseReason::Duplicate,
         Verdict::Registry => CloseReason::Registry,
+        Verdict::Removed => CloseReason::Removed,
+        Verdict::Crowded => CloseReason::Crowded,
     }
 }

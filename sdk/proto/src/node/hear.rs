@@ -21,6 +21,9 @@ impl Node {
         if !held.is_member() {
             return self.admission_frame(link, bytes, now);
         }
+        if !self.within_quota(link, bytes.len(), false, now) {
+            return;
+        }
         match Frame::decode(bytes, FRAME_BYTES_MAX) {
             Ok(frame) => self.member_frame(link, frame, now),
             Err(error) => {
@@ -81,6 +84,11 @@ impl Node {
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
             Frame::Roster(known) => self.hear_known(link, known, now),
+            Frame::Vote(signed) => self.hear_vote(link, signed, now),
+            Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
+            Frame::Evidence { origin, boot, one, other } => self.hear_evidence(Some(link), origin, boot, one, other, now),
+            Frame::Guessed(addresses) => self.hear_guessed(link, addresses, now),
+            Frame::Lock { lock, proof } => self.hear_lock(link, lock, proof),
             Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
@@ -165,6 +173,9 @@ impl Node {
             self.counters.violations += 1;
             return;
         };
+        if self.removals.is_removed(&peer) {
+            return;
+        }
         if peer == self.me || self.roster.knows_newer(&peer, claimed.boot, claimed.seq) {
             let known = self.roster.get(&peer).map(|member| (member.presence.boot, member.presence.seq));
             if known == Some((claimed.boot, claimed.seq)) {
@@ -252,14 +263,19 @@ impl Node {
             return;
         }
         tracing::info!(target: "peerflock::roster", ?peer, ?farewell, "gone");
-        if farewell == Farewell::Left {
+        if farewell != Farewell::Lost {
             self.book.remove_peer(&peer);
             self.private.give_up(&peer);
         }
         self.forget_member(peer, now);
         self.event(Event::PeerLeft { peer, farewell });
         if let Some(link) = self.overlay.neighbor(&peer) {
-            self.close(link, if farewell == Farewell::Left { CloseReason::Goodbye } else { CloseReason::Silence }, now);
+            let reason = match farewell {
+                Farewell::Left => CloseReason::Goodbye,
+                Farewell::Lost => CloseReason::Silence,
+                Farewell::Removed => CloseReason::Removed,
+            };
+            self.close(link, reason, now);
         }
     }
 

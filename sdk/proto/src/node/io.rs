@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Refusal;
+use crate::admission::RemovalRule;
 use crate::config::Profile;
 use crate::id::{EntityId, LinkId, PeerId, Tick};
 use crate::state::{Change, KindId, Orphan, Value};
@@ -102,6 +103,8 @@ pub enum Input {
         /// What.
         payload: Bytes,
     },
+    /// From now on these may remove members; see [`RemovalRule`].
+    SetRemovalRule(RemovalRule),
     /// Say something else about ourselves from now on.
     SetProfile(Profile),
     /// The driver's addresses changed.
@@ -220,6 +223,16 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// Members were removed, or the mesh got another lock for another reason: tickets made before open it no longer.
+    LockChanged {
+        /// Who did it.
+        by: PeerId,
+    },
+    /// We were removed. The mesh goes on without us, and this node is at its end.
+    WeWereRemoved {
+        /// Who did it.
+        by: PeerId,
+    },
     /// An entity that we asked for is not to be ours.
     OwnershipRefused {
         /// Which.
@@ -236,6 +249,8 @@ pub enum Farewell {
     Left,
     /// It fell silent.
     Lost,
+    /// It was removed.
+    Removed,
 }
 
 /// A change in the world that all members share.
@@ -354,10 +369,19 @@ pub enum CloseReason {
     /// The other end could not keep up with what it must receive reliably.
     #[error("the other end could not keep up")]
     TooSlow,
+    /// The other end was removed from the mesh.
+    #[error("the members of this mesh removed us; ask them, or join another one")]
+    Removed,
+    /// The mesh has another lock than the other end knows.
+    #[error("the mesh has another lock than this one; ask a member for a new ticket")]
+    OtherLock,
+    /// As many members as may be are behind the same public address.
+    #[error("too many players are behind one internet address here; ask a member to raise `members_per_address`")]
+    Crowded,
 }
 
 impl CloseReason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Goodbye,
         Self::Refused,
         Self::LockedOut,
@@ -373,6 +397,9 @@ impl CloseReason {
         Self::Silence,
         Self::Transport,
         Self::TooSlow,
+        Self::Removed,
+        Self::OtherLock,
+        Self::Crowded,
     ];
 
     /// The QUIC application error code that says this.

@@ -326,6 +326,10 @@ impl Node {
     }
 
     fn dial(&mut self, address: SocketAddr, expect: Option<PeerId>, now: Time) {
+        if !self.dials.allows(address.ip(), now) {
+            // Each dial would be a guess for whoever listens there.
+            return self.book.refused(address, now);
+        }
         self.book.trying(address, now);
         let link = self.overlay.open(Link::new(address, true, expect, now));
         tracing::debug!(target: "peerflock::overlay", ?link, %address, ?expect, "dials");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Node, Output};
 use crate::flood::{Came, Kept, PortId, PortSet, Request, Slot, Trust};
-use crate::id::LinkId;
+use crate::id::{LinkId, PeerId};
 use crate::time::Time;
 use crate::wire::{Alias, DIGEST_MAX, Frame, Item, Marks, PULL_SPAN, Packet, Said, Standing, Whose, parcel};
 
@@ -37,6 +37,9 @@ impl Node {
             return;
         }
         held.hear(now);
+        if !self.within_quota(link, bytes.len(), false, now) {
+            return;
+        }
         let Some(port) = self.flood.port_of(link) else { return };
         let Ok((number, items)) = parcel::decode(bytes) else {
             self.counters.violations += 1;
@@ -93,12 +96,15 @@ impl Node {
         let link = came.0;
         let (Some(origin), Some(neighbor)) = (self.flood.origin(slot), self.flood.port(port)) else { return };
         let (peer, boot, direct) = (origin.peer, origin.boot, origin.peer == neighbor.peer);
-        if slot == Slot::ME || packet.hops >= packet.hop_limit {
+        if slot == Slot::ME || packet.hops >= packet.hop_limit || self.removals.is_removed(&peer) {
             return;
         }
         if origin.packets.contains(u64::from(packet.seq)) {
             self.counters.state_packets_duplicate += 1;
             return self.came_again(slot, port, false);
+        }
+        if direct && !self.within_quota(link, packet.payload.len(), true, now) {
+            return;
         }
         // The link proves its own end; for anybody else's packets a manifest must come.
         let shunned = self.flood.origin_mut(slot).is_some_and(|origin| origin.is_shunned(port, now));
@@ -106,11 +112,14 @@ impl Node {
             self.counters.violations += u64::from(!packet.relayed);
             return;
         }
+        if !direct && self.hears_itself(&peer) {
+            return;
+        }
         let trust = self.trust(slot, &packet, direct, came, now);
         if matches!(trust, Trust::Altered { .. } | Trust::Refused) {
             return;
         }
-        let counts = !matches!(trust, Trust::Held { .. });
+        let counts = !matches!(trust, Trust::Held { .. } | Trust::Doubted);
         if counts && self.roster.heard(&peer, boot, now) {
             self.member_returned(peer, now);
         }
@@ -123,7 +132,8 @@ impl Node {
         self.flood.first(slot, port, false, now);
         self.counters.state_packets_first += 1;
         self.note_first(link);
-        let targets = if packet.relayed { self.targets(slot, Some(port)) } else { PortSet::default() };
+        let goes_on = packet.relayed && trust != Trust::Doubted;
+        let targets = if goes_on { self.targets(slot, Some(port)) } else { PortSet::default() };
         if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
             self.counters.state_packets_forwarded += targets.len() as u64;
             let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
@@ -152,6 +162,12 @@ impl Node {
         if let Some((link, origin)) = self.flood.duplicate(slot, port, repair) {
             self.say_to(link, &Frame::Prune(vec![origin]));
         }
+    }
+
+    /// Whether we have what an origin says from itself, because everybody does: then a neighbor's word for it is not needed, and nothing
+    /// would prove it.
+    fn hears_itself(&self, origin: &PeerId) -> bool {
+        self.is_complete() && self.flood.ports().any(|(_, port)| port.peer == *origin && !port.quiet)
     }
 
     /// Whether the mesh is so small that everybody is to be linked to everybody.

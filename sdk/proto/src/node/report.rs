@@ -89,6 +89,12 @@ pub struct Counters {
     pub violations: u64,
     /// Packets and messages whose proof of origin did not hold.
     pub forgeries: u64,
+    /// Members that said different things to different neighbors, proved by their own signatures. They are out.
+    pub equivocations: u64,
+    /// Neighbors dropped because they passed on lies again and again, or sent too much.
+    pub neighbors_banished: u64,
+    /// Frames and datagrams dropped because more came than a member may send.
+    pub over_quota: u64,
     /// Admissions that did not end in a proof of the password.
     pub guesses_failed: u64,
     /// Strangers not listened to because of too many guesses from their address.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{CloseReason, Event, Node, Output, Target, Topic};
 use crate::flood::{Kept, PortId, PortSet, Slot};
-use crate::id::{LinkId, PeerId};
+use crate::id::{Boot, LinkId, MeshId, PeerId};
 use crate::message::{Place, SendError};
 use crate::time::Time;
 use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAID_BYTES_MAX, Said, Signed, Speech, codec};
@@ -16,6 +16,15 @@ use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAI
 const SEAL_EVERY: Duration = Duration::from_millis(240);
 /// What was said last is sealed after so long if nothing more is said.
 const SEAL_WAIT: Duration = Duration::from_millis(240);
+
+/// A letter opens only as the message that it was written for.
+pub(super) fn letter_context(mesh: &MeshId, boot: Boot, seq: u64) -> [u8; 44] {
+    let mut context = [0; 44];
+    context[..32].copy_from_slice(&mesh.0);
+    context[32..36].copy_from_slice(&boot.0.to_le_bytes());
+    context[36..].copy_from_slice(&seq.to_le_bytes());
+    context
+}
 
 impl Node {
     /// Sends a message. Everyone who stays in the mesh gets one to all, once, in our order; so does the one whom it is for.
@@ -35,8 +44,8 @@ impl Node {
             }
             Target::Hops(hops) => {
                 self.near_seq += 1;
-                if let Some(message) =
-                    self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), &body(payload))
+                if let Ok(body) = codec::encode(&body(payload))
+                    && let Some(message) = self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), body)
                     && hops > 0
                 {
                     self.forward_message(Slot::ME, None, message);
@@ -92,7 +101,11 @@ impl Node {
 
     pub(super) fn say_to_one(&mut self, peer: PeerId, place: Place, body: &Body) {
         let lane = Lane::One { to: peer, after: place.after };
-        if let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, body)
+        let context = letter_context(&self.mesh, self.boot, place.seq);
+        let letter =
+            codec::encode(body).ok().and_then(|body| self.letters.seal(&self.identity, &peer, &context, &body, &mut self.rng));
+        if let Some(letter) = letter
+            && let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, letter)
             && let Some(message) = self.private.sent(peer, place.seq, message, self.now)
         {
             self.route(peer, &Frame::Message(message));
@@ -169,8 +182,7 @@ impl Node {
     }
 
     /// A message to those near, or to one.
-    fn author_message(&self, lane: Lane, seq: u64, hop_limit: u8, body: &Body) -> Option<Message> {
-        let body = codec::encode(body).ok()?;
+    fn author_message(&self, lane: Lane, seq: u64, hop_limit: u8, body: Bytes) -> Option<Message> {
         let note = Note { boot: self.boot, lane, seq, hop_limit, body_hash: *blake3::hash(&body).as_bytes() };
         let header = Signed::new(&self.identity, &self.mesh, "message", &note)?;
         Some(Message { header, hops: 1, body: Some(body) })

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::admission::{Accepter, Confirmed, Dialer};
+use super::Quota;
+use crate::admission::{Accepter, Dialer, LockId, Proof};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
@@ -33,7 +34,15 @@ pub(crate) struct Link {
     pub(crate) boot: Boot,
     /// What only the two ends of the connection know.
     pub(crate) exporter: [u8; 32],
+    /// The newest lock that its other end proved to know, and when that was first to be expected of it.
+    pub(crate) lock: LockId,
+    pub(crate) heard_lock: Time,
+    /// A proof of a lock that we do not know yet.
+    pub(crate) claimed: Option<(LockId, [u8; 32])>,
     pub(crate) stage: Stage,
+    /// How much came over it, and how much of that its other end said itself.
+    pub(crate) quota: Quota,
+    pub(crate) own_quota: Quota,
     pub(crate) opened: Time,
     /// When something last came from there.
     pub(crate) heard: Time,
@@ -68,11 +77,11 @@ pub(crate) enum Stage {
     /// Accepted: SHARE was sent, CONFIRM is to come.
     AwaitConfirm(Box<Accepter>),
     /// Dialed: our CONFIRM waits until a neighbor that is farther away has gone.
-    AwaitRoom { confirmed: Confirmed, tag: [u8; 32] },
+    AwaitRoom { ours: Proof, theirs: Proof },
     /// Dialed: CONFIRM was sent, WELCOME is to come.
-    AwaitWelcome(Confirmed),
+    AwaitWelcome(Proof),
     /// Accepted, the other end proved to be a member: our WELCOME waits until a neighbor that is farther away has gone.
-    Welcoming { tag: [u8; 32], its_links: usize },
+    Welcoming { proof: Proof, its_links: usize },
     /// Both ends are members.
     Member,
 }
@@ -87,7 +96,12 @@ impl Link {
             peer: None,
             boot: Boot(0),
             exporter: [0; 32],
+            lock: LockId::default(),
+            heard_lock: now,
+            claimed: None,
             stage: Stage::Connecting,
+            quota: Quota::new(now),
+            own_quota: Quota::new(now),
             opened: now,
             heard: now,
             rtt: None,

@@ -1,12 +1,13 @@
 //! Frames: what members and strangers say on a link's stream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DecodeError, FRAME_BYTES_MAX, Said, WIRE_VERSION, codec};
+use super::{DecodeError, FRAME_BYTES_MAX, Manifest, Said, WIRE_VERSION, codec};
+use crate::admission::{LockId, Proof};
 use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
@@ -22,8 +23,8 @@ pub(crate) const REFERRALS_MAX: usize = 6;
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Frame {
-    /// Dialer: my half of the key exchange.
-    Hello { share: Bytes },
+    /// Dialer: my half of the key exchange, and of which lock I have the key.
+    Hello { lock: LockId, share: Bytes },
     /// Accepter: mine.
     Share { share: Bytes },
     /// Dialer: I know the password. How many links I hold, and what I replicate.
@@ -70,6 +71,16 @@ pub(crate) enum Frame {
     Stay,
     /// The members that I know, and which of their presences: tell me those that you know better.
     Roster(Vec<Known>),
+    /// Flooded: a member wants another one removed.
+    Vote(Signed),
+    /// Flooded: members were removed, and the mesh has another lock. `letter`: that lock, where the record holds none for the reader.
+    Removal { record: Signed, letter: Option<Bytes> },
+    /// Flooded: an origin signed two things of which one is a lie.
+    Evidence { origin: PeerId, boot: Boot, one: Manifest, other: Manifest },
+    /// From these public addresses passwords were guessed here until they were locked out.
+    Guessed(Vec<IpAddr>),
+    /// I have that lock: a proof that is of no use on another link.
+    Lock { lock: LockId, proof: [u8; 32] },
 }
 
 /// How well a member is known.
@@ -94,6 +105,8 @@ pub(crate) struct Welcome {
     pub(crate) tag: [u8; 32],
     pub(crate) boot: Boot,
     pub(crate) verdict: Verdict,
+    /// The lock that the dialer opened.
+    pub(crate) lock: LockId,
     pub(crate) mesh_time: MeshTime,
     /// Where the dialer seems to be, seen from here.
     pub(crate) observed: SocketAddr,
@@ -108,6 +121,8 @@ pub(crate) enum Verdict {
     MeshFull,
     Duplicate,
     Registry,
+    Removed,
+    Crowded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,9 +329,18 @@ pub(crate) struct Signed {
 impl Signed {
     /// None if the value is too long to encode.
     pub(crate) fn new<T: Serialize>(identity: &Identity, mesh: &MeshId, what: &str, value: &T) -> Option<Self> {
-        let bytes = codec::encode(value).ok()?;
+        Some(Self::of_bytes(identity, mesh, what, codec::encode(value).ok()?))
+    }
+
+    pub(crate) fn of_bytes(identity: &Identity, mesh: &MeshId, what: &str, bytes: Bytes) -> Self {
         let signature = identity.sign(&Self::covered(mesh, what, &bytes));
-        Some(Self { author: identity.peer_id(), bytes, signature })
+        Self { author: identity.peer_id(), bytes, signature }
+    }
+
+    /// What was signed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The value, if it is one and its author signed it as `what` for this mesh.
@@ -330,6 +354,11 @@ impl Signed {
     /// The value without asking who made it: for what we checked or made ourselves before.
     pub(crate) fn peek<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
         codec::decode(&self.bytes).ok()
+    }
+
+    /// The beginning of a hash of what was signed.
+    pub(crate) fn hash(&self) -> u64 {
+        blake3::hash(&self.bytes).as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
     fn covered(mesh: &MeshId, what: &str, bytes: &[u8]) -> Vec<u8> {
@@ -365,6 +394,31 @@ impl Frame {
         bytes.put_u8(WIRE_VERSION);
         bytes.put(body);
         (bytes.len() <= FRAME_BYTES_MAX).then(|| bytes.freeze())
+    }
+
+    /// The frame with its proof of the password, which is of all else that it says.
+    pub(crate) fn proved(mut self, proof: &Proof) -> Self {
+        let proved = proof.tag(&self.unproved());
+        if let Some(tag) = self.tag_mut() {
+            *tag = proved;
+        }
+        self
+    }
+
+    /// All that it says beside its proof of the password; nothing where it has none.
+    pub(crate) fn unproved(&self) -> Bytes {
+        let mut bare = self.clone();
+        let Some(tag) = bare.tag_mut() else { return Bytes::new() };
+        *tag = [0; 32];
+        // What is too long to encode is neither sent nor was it received.
+        codec::encode(&bare).unwrap_or_default()
+    }
+
+    fn tag_mut(&mut self) -> Option<&mut [u8; 32]> {
+        match self {
+            Self::Confirm { tag, .. } | Self::Welcome(Welcome { tag, .. }) => Some(tag),
+            _ => None,
+        }
     }
 
     /// The frame that `bytes` are, if they are at most `bytes_max` long.

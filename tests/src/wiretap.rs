@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,35 +10,45 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::remember_signatures;
 use peerflock_proto::{
-    Candidate, Config, Event, Identity, Input, LinkId, MeshId, MeshKey, Node, Output, PeerId, SendError, Target, Time,
+    Candidate, Config, Event, Identity, Input, LinkId, MeshId, MeshKey, Node, Output, PeerId, SendError, Target, Time, Topic,
 };
 
-use super::{TOPIC, message, millis, seconds};
-
 /// How long anything takes from one node to another.
-const LATENCY: Duration = Duration::from_millis(10);
+pub const LATENCY: Duration = Duration::from_millis(10);
+/// The channel of all texts.
+pub const TOPIC: Topic = Topic(Topic::RESERVED);
 
 /// Something on its way from one node to another.
 #[derive(Clone, Debug)]
-pub(crate) struct Passing {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
+pub struct Passing {
+    /// Who said it.
+    pub from: usize,
+    /// To whom.
+    pub to: usize,
     /// The receiver's number of the link.
     link: LinkId,
-    datagram: bool,
-    pub(crate) bytes: Bytes,
+    /// Whether it may be lost: a parcel. Else it is a frame.
+    pub datagram: bool,
+    /// What it is; a tap may say otherwise.
+    pub bytes: Bytes,
 }
 
 impl Passing {
-    pub(crate) fn holds(&self, text: &str) -> bool {
+    /// Whether it holds a text.
+    pub fn holds(&self, text: &str) -> bool {
         self.bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    /// Whether it is a message to one or to those near: a frame, after whose version that kind's number comes.
+    pub fn is_letter(&self) -> bool {
+        !self.datagram && self.bytes.get(1) == Some(&6)
     }
 }
 
 type Tap = Box<dyn FnMut(&mut Passing)>;
 
 /// The nodes and the wires between them.
-pub(crate) struct Wires {
+pub struct Wires {
     nodes: Vec<Node>,
     /// Who can reach whom.
     pairs: BTreeSet<(usize, usize)>,
@@ -51,7 +62,10 @@ pub(crate) struct Wires {
 
 impl Wires {
     /// As many nodes as `pairs` names; only those pairs can reach each other, and they are linked.
-    pub(crate) fn new(pairs: &[(usize, usize)], config: &Config) -> Self {
+    ///
+    /// # Panics
+    /// Where they do not meet within 5 seconds.
+    pub fn new(pairs: &[(usize, usize)], config: &Config) -> Self {
         remember_signatures();
         let count = pairs.iter().map(|(one, other)| one.max(other) + 1).max().unwrap_or_default();
         let key = MeshKey::open(MeshId::from_name("wires"));
@@ -74,67 +88,98 @@ impl Wires {
             let candidate = Candidate { address: address(*other), peer: None };
             wires.input(*one, Input::Candidates(vec![candidate]));
         }
-        wires.run(seconds(5));
+        wires.run(Duration::from_secs(5));
         assert!((0..count).all(|index| wires.node(index).members(wires.now).len() == count), "all met");
         assert!(pairs.iter().all(|(one, other)| wires.link(*one, *other).is_some()), "all pairs are linked");
         wires
     }
 
     /// Nodes in a row.
-    pub(crate) fn row(count: usize, config: &Config) -> Self {
+    ///
+    /// # Panics
+    /// As [`Wires::new`].
+    pub fn row(count: usize, config: &Config) -> Self {
         Self::new(&(1..count).map(|index| (index - 1, index)).collect::<Vec<_>>(), config)
     }
 
     /// From now on `tap` sees all that passes, and may alter it.
-    pub(crate) fn tap(&mut self, tap: impl FnMut(&mut Passing) + 'static) {
+    pub fn tap(&mut self, tap: impl FnMut(&mut Passing) + 'static) {
         self.tap = Box::new(tap);
     }
 
     /// From now on all that passes is noted.
-    pub(crate) fn record(&mut self) -> Rc<RefCell<Vec<Passing>>> {
+    pub fn record(&mut self) -> Rc<RefCell<Vec<Passing>>> {
         let record = Rc::new(RefCell::new(Vec::new()));
         let noted = record.clone();
         self.tap(move |passing| noted.borrow_mut().push(passing.clone()));
         record
     }
 
+    /// Node `from` says something to `to` that it did not make; nothing if there is no link.
+    pub fn inject(&mut self, from: usize, to: usize, datagram: bool, bytes: Bytes) {
+        if let Some(link) = self.link(to, from) {
+            self.deliver(self.now + LATENCY, Passing { from, to, link, datagram, bytes });
+        }
+    }
+
     /// What passed once arrives again.
-    pub(crate) fn replay(&mut self, passed: &Passing) {
+    pub fn replay(&mut self, passed: &Passing) {
         self.deliver(self.now, passed.clone());
     }
 
-    pub(crate) fn node(&self, index: usize) -> &Node {
+    /// A node.
+    pub fn node(&self, index: usize) -> &Node {
         &self.nodes[index]
     }
 
-    pub(crate) fn peer(&self, index: usize) -> PeerId {
+    /// Who a node is.
+    pub fn peer(&self, index: usize) -> PeerId {
         self.nodes[index].peer_id()
     }
 
     /// The link that `one` holds to `other`.
-    pub(crate) fn link(&self, one: usize, other: usize) -> Option<LinkId> {
+    pub fn link(&self, one: usize, other: usize) -> Option<LinkId> {
         let peer = self.peer(other);
         self.nodes[one].links().into_iter().find(|link| link.peer == peer).map(|link| link.link)
     }
 
-    pub(crate) fn send(&mut self, index: usize, to: Target, text: &str) -> Result<(), SendError> {
+    /// A node says something.
+    ///
+    /// # Errors
+    /// As [`Node::send`].
+    pub fn send(&mut self, index: usize, to: Target, text: &str) -> Result<(), SendError> {
         let result = self.nodes[index].send(to, TOPIC, Bytes::from(text.to_owned()), self.now);
         self.drain(index);
         result
     }
 
     /// All that a node's application heard since it last asked.
-    pub(crate) fn heard(&mut self, index: usize) -> Vec<String> {
-        let events = self.events.remove(&index).unwrap_or_default();
-        events.into_iter().filter_map(message).map(|(_, text)| text).collect()
+    pub fn heard(&mut self, index: usize) -> Vec<String> {
+        let said = |event| match event {
+            Event::Message { payload, .. } => Some(String::from_utf8_lossy(&payload).into_owned()),
+            _ => None,
+        };
+        self.take_events(index).into_iter().filter_map(said).collect()
     }
 
-    pub(crate) fn input(&mut self, index: usize, input: Input) {
+    /// All that a node's application was told since it last asked.
+    pub fn take_events(&mut self, index: usize) -> Vec<Event> {
+        self.events.remove(&index).unwrap_or_default()
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Gives an input to a node, now.
+    pub fn input(&mut self, index: usize, input: Input) {
         self.nodes[index].handle(input, self.now);
         self.drain(index);
     }
 
-    pub(crate) fn run(&mut self, duration: Duration) {
+    /// Lets time pass.
+    pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
             let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
@@ -177,14 +222,25 @@ impl Wires {
     fn dial(&mut self, from: usize, link: LinkId, to: SocketAddr) {
         let reached = (0..self.nodes.len()).find(|index| address(*index) == to && self.pairs.contains(&(from, *index)));
         let accepted = reached.and_then(|to| Some((to, self.nodes[to].accept(address(from), self.now).ok()?)));
-        let Some((to, theirs)) = accepted else { return self.later(self.now + millis(500), from, Input::DialFailed { link }) };
+        let Some((to, theirs)) = accepted else {
+            return self.later(self.now + Duration::from_millis(500), from, Input::DialFailed { link });
+        };
         self.ends.insert((from, link), (to, theirs));
         self.ends.insert((to, theirs), (from, link));
+        // Each connection has its own.
+        let exporter = self.exporter();
         for (end, link, other) in [(from, link, to), (to, theirs, from)] {
-            let up = Input::LinkUp { link, peer: self.peer(other), address: address(other), exporter: [7; 32] };
+            let up = Input::LinkUp { link, peer: self.peer(other), address: address(other), exporter };
             self.later(self.now + LATENCY, end, up);
             self.later(self.now + LATENCY, end, Input::LinkStats { link, rtt: 2 * LATENCY, limit: None });
         }
+    }
+
+    fn exporter(&mut self) -> [u8; 32] {
+        self.queued += 1;
+        let mut exporter = [7; 32];
+        exporter[..8].copy_from_slice(&self.queued.to_le_bytes());
+        exporter
     }
 
     fn pass(&mut self, from: usize, link: LinkId, datagram: bool, bytes: Bytes) {
@@ -205,6 +261,13 @@ impl Wires {
     }
 }
 
-fn address(index: usize) -> SocketAddr {
+impl fmt::Debug for Wires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wires").field("nodes", &self.nodes).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Where the node of that index is.
+pub fn address(index: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1_000 + index as u16))
 }
