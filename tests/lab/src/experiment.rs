@@ -12,6 +12,7 @@ pub(crate) mod link;
 pub(crate) mod nat;
 pub(crate) mod ownership;
 pub(crate) mod queue;
+pub(crate) mod resolvers;
 pub(crate) mod rest;
 pub(crate) mod starve;
 mod sweep;

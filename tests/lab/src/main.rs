@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::experiment::{
-    Failure, age, churn, codec, crash, encode, flood, game, islands, link, nat, ownership, queue, rest, starve,
+    Failure, age, churn, codec, crash, encode, flood, game, islands, link, nat, ownership, queue, resolvers, rest, starve,
 };
 use crate::report::Report;
 
@@ -62,6 +62,8 @@ enum Experiment {
     Starve(starve::Options),
     /// Small meshes that fall apart and heal while players give, ask for, seize and remove the same things: who owns what in the end.
     Ownership(ownership::Options),
+    /// Each way to find others: time to the first link, alone and among many, an outage, a poisoned one. Real sockets on loopback.
+    Resolvers(resolvers::Options),
     /// Real processes behind routers of every sort, in network namespaces: who gets a link of its own. Needs root on Linux.
     Nat(nat::Options),
     /// One player in a namespace.
@@ -103,6 +105,9 @@ fn main() -> ExitCode {
             ownership::run(&options).and_then(|report| finish(report, options.json.as_deref()))
         }
         Some(Experiment::Nat(options)) => nat::run(&options).and_then(|report| finish(report, options.json.as_deref())),
+        Some(Experiment::Resolvers(options)) => {
+            resolvers::run(&options).and_then(|report| finish(report, options.json.as_deref()))
+        }
         Some(Experiment::NatPeer(options)) => nat::peer::run(&options),
         Some(Experiment::Rest(options)) => rest::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
     };
@@ -151,6 +156,8 @@ Experiments, and what each proves:
                      nobody removed, and nothing removed is back: thousands of short stories, a seed each
   cargo lab nat      behind routers of all four sorts, 15 of 16 pairs get a link of their own within 2 s, and all 16 play; so do
                      those behind two routers, at one, and with nothing in common; real processes in network namespaces, as root
+  cargo lab resolvers  whatever the way to find others, the first link stands within seconds, among 2 and among 20; dead addresses
+                     delay it by less than 5 s; a directory may die and come back empty, and play goes on
   cargo lab rest     an untouched world of 10,000 entities costs a node less than 1 % of a core, and on the wire it is a heartbeat; a newcomer has 2,000 within 2 s
   cargo lab starve   on a line of 20 kB/s every one of 2,000 moving entities is at most 2 s old, and those that weigh more 200 ms, over
                      real QUIC in virtual time

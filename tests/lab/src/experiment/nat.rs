@@ -20,7 +20,9 @@ use crate::report::{self, Report};
 
 /// How long each of a pair plays, once it runs.
 const PLAY_SECONDS: u64 = 6;
-/// The issue's own bound: a link within this is soon enough.
+/// When one that moves does.
+const MOVE_AFTER_SECONDS: u64 = 2;
+/// Our own bound: a link within this is soon enough.
 const DIRECT_SECONDS: f64 = 2.0;
 /// What iroh says of itself, out of 16 pairs.
 const IROH_PUBLISHED: usize = 13;
@@ -132,12 +134,18 @@ fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
     std::thread::sleep(Duration::from_millis(600));
     let a = start(&net, "a", "Ann", PLAY_SECONDS, Some(member.for_a), plain)?;
     let b = start(&net, "b", "Ben", PLAY_SECONDS, Some(member.for_b), plain)?;
+    if matches!(set, Set::Moves(..)) {
+        std::thread::sleep(Duration::from_secs(MOVE_AFTER_SECONDS));
+        net.move_a().map_err(|why| Failure::Unmet(format!("the player could not be moved: {why}")))?;
+    }
     let (a, b) = (told(a)?, told(b)?);
     let mut host = Killed(host);
     _ = host.0.kill();
     let flag = |of: &Value, key: &str| of[key].as_bool().unwrap_or(false);
     let other = |of: &Value, key: &str, name: &str| of[key][name].as_f64();
-    let plays = |of: &Value, name: &str| flag(&of["heard"], name) && flag(&of["seen"], name);
+    // Seen, heard without a gap, and nobody thought that anybody had gone.
+    let plays =
+        |of: &Value, name: &str| flag(&of["heard"], name) && flag(&of["seen"], name) && of["left"] == 0 && of["gaps"] == 0;
     let (met, linked) = (other(&a, "met", "Ben"), other(&a, "linked", "Ben"));
     let linked_b = other(&b, "linked", "Ann").is_some();
     let why = [&a, &b].into_iter().find_map(|of| of["error"].as_str().map(str::to_owned));

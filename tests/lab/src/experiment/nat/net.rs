@@ -69,6 +69,8 @@ pub(super) enum Set {
     SixAndFour,
     /// The second can be reached by everybody.
     Reachable(Nat),
+    /// As homes, and the first gets another address in mid-game: from Wi-Fi to a cable.
+    Moves(Nat, Nat),
 }
 
 impl Set {
@@ -81,6 +83,7 @@ impl Set {
             Self::Lan(Nat::Symmetric),
             Self::SixAndFour,
             Self::Reachable(Nat::Symmetric),
+            Self::Moves(Nat::Port, Nat::Port),
         ];
         pairs.chain(more).collect()
     }
@@ -91,7 +94,7 @@ impl Set {
 
     pub(super) fn ends(self) -> (&'static str, &'static str) {
         match self {
-            Self::Homes(a, b) | Self::Double(a, b) => (a.name(), b.name()),
+            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => (a.name(), b.name()),
             Self::Lan(nat) => (nat.name(), nat.name()),
             Self::SixAndFour => ("IPv6 only", "IPv4 only"),
             Self::Reachable(nat) => (nat.name(), "reachable"),
@@ -104,6 +107,7 @@ impl Set {
             Self::Homes(..) | Self::SixAndFour | Self::Reachable(_) => format!("{a} - {b}"),
             Self::Double(..) => format!("double {a} - {b}"),
             Self::Lan(_) => format!("one LAN behind {a}"),
+            Self::Moves(..) => format!("{a}, moving - {b}"),
         }
     }
 }
@@ -133,7 +137,7 @@ impl Net {
         net.attach("c", "wan", Some("198.51.100.10/24"))?;
         net.ip("c", "addr add 2001:db8::10/64 dev wan nodad")?;
         match set {
-            Set::Homes(a, b) => {
+            Set::Homes(a, b) | Set::Moves(a, b) => {
                 net.home("ra", "a", "198.51.100.21", "10.1.0", a)?;
                 net.home("rb", "b", "198.51.100.22", "10.2.0", b)?;
             }
@@ -161,6 +165,13 @@ impl Net {
         let four = SocketAddr::from(([198, 51, 100, 10], 4_433));
         let six = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10], 4_433));
         Member { for_a: if self.set == Set::SixAndFour { six } else { four }, for_b: four }
+    }
+
+    /// The first player gets another address, and loses the one it had.
+    pub(super) fn move_a(&self) -> Result<(), String> {
+        self.ip("a", "addr add 10.1.0.77/24 dev eth0")?;
+        self.ip("a", "addr del 10.1.0.2/24 dev eth0")?;
+        self.ip("a", "route replace default via 10.1.0.1")
     }
 
     /// A command that will run at `host`; the program is its first argument.

@@ -13,6 +13,8 @@ use crate::report;
 
 const CHAT: Topic = Topic(Topic::RESERVED);
 const TICK: Duration = Duration::from_millis(50);
+/// Every so many ticks something is said.
+const SAY_EVERY: i64 = 10;
 /// At the end all stand still for so long, so that all can see the same.
 const REST: Duration = Duration::from_millis(1_500);
 /// What is seen so long before the end counts: then nobody has left yet, though they end one after the other.
@@ -63,7 +65,8 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     ]);
     let mut names = BTreeMap::new();
     let (mut met, mut linked, mut heard, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut owners = BTreeMap::new();
+    let (mut owners, mut lines) = (BTreeMap::new(), BTreeMap::<_, i64>::new());
+    let (mut left, mut gaps) = (0, 0);
     let mut tick = tokio::time::interval(TICK);
     let (mut step, mut judged) = (0, None);
     while started.elapsed() < length {
@@ -72,7 +75,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
         // Who is there for the others stands still, as it ends after them.
         if options.bind.is_none() && started.elapsed() + REST < length {
             mesh.commit(vec![Change::Set { entity: bird, kind: place, value: Value::fields([step, 2 * step]) }]);
-            if step % 10 == 0 {
+            if step % SAY_EVERY == 0 {
                 // Nobody there yet is no trouble.
                 _ = mesh.send(Target::All, CHAT, format!("hello {step}"));
             }
@@ -81,11 +84,17 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
         }
         for event in mesh.try_events() {
             match event {
-                Event::Message { from, .. } => {
+                Event::Message { from, payload, .. } => {
+                    let line =
+                        std::str::from_utf8(&payload).ok().and_then(|line| line.strip_prefix("hello ")?.parse::<i64>().ok());
+                    let line = line.unwrap_or_default();
+                    gaps += u32::from(lines.insert(from, line).is_some_and(|before| before + SAY_EVERY != line));
                     if let Some(name) = names.get(&from) {
                         heard.insert(String::clone(name), true);
                     }
                 }
+                // At the end they leave one after the other.
+                Event::PeerLeft { .. } if judged.is_none() => left += 1,
                 Event::World(WorldEvent::Appeared { entity, owner, .. }) => _ = owners.insert(entity, owner),
                 Event::World(WorldEvent::Set { entity, .. }) => {
                     if let Some(name) = owners.get(&entity).and_then(|owner| names.get(owner)) {
@@ -110,7 +119,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     let metrics = judged.unwrap_or_else(|| mesh.metrics());
     let state: String = metrics.state_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let said = json!({
-        "player": options.player, "met": met, "linked": linked, "heard": heard, "seen": seen, "packets": metrics.way_packets,
+        "player": options.player, "met": met, "linked": linked, "heard": heard, "seen": seen, "left": left, "gaps": gaps, "packets": metrics.way_packets,
         "entities": metrics.entity_count, "state": state,
     });
     mesh.leave_now(Duration::ZERO);
