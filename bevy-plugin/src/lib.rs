@@ -182,8 +182,8 @@ pub mod prelude {
         Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
         MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy,
         OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, PriorityAppExt, Proposed,
-        Quantized, ReplicateAppExt, Replicated, Replication, RuleBroken, SendPriority, SharedResource, TeleportCommandsExt, ToMesh,
-        TransformPrecision, ValidateAppExt, Verdict, Viewpoint, owns_resource,
+        Quantized, ReplicateAppExt, Replicated, Replication, RuleBroken, SendPriority, SharedResource, TeleportCommandsExt,
+        ToMesh, TransformPrecision, ValidateAppExt, Verdict, Viewpoint, owns_resource,
     };
 }
 
@@ -194,6 +194,6 @@ mod book {
     struct Readme;
     #[doc = include_str!("../../docs/quickstart.md")]
     struct Quickstart;
-    #[doc = include_str!("../../docs/playing-over-the-internet.md")]
+    #[doc = include_str!("../../docs/internet.md")]
     struct PlayingOverTheInternet;
 }

@@ -233,7 +233,15 @@ impl Intake {
         }
     }
 
-    fn apply(&self, world: &mut World, entity: Entity, kind: KindId, value: &Value, moment: Option<Moment>, at: Option<MeshTime>) {
+    fn apply(
+        &self,
+        world: &mut World,
+        entity: Entity,
+        kind: KindId,
+        value: &Value,
+        moment: Option<Moment>,
+        at: Option<MeshTime>,
+    ) {
         let Some(entry) = self.kinds.get(kind) else { return };
         let refs = match value {
             Value::Bytes { refs, .. } if !refs.is_empty() => resolve(world, refs, self.now),

@@ -30,13 +30,13 @@ mod transform;
 
 pub(crate) use fields::Integers;
 pub use fields::Quantized;
+pub(crate) use finite::is_finite;
 pub(crate) use parent::Parent;
 pub use plain::Overwrite;
 pub(crate) use plain::{Plain, decode, encode};
 pub use replication::Replication;
 pub(crate) use replication::{Gate, Sending};
 pub use rules::{Proposed, RuleBroken, ValidateAppExt, Verdict};
-pub(crate) use finite::is_finite;
 pub(crate) use transform::Smooth;
 pub use transform::{SCALE_STEP, TRANSLATION_STEP, TransformPrecision};
 

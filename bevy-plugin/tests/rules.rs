@@ -47,7 +47,10 @@ fn a_move_against_the_rules_is_shortened_or_refused_by_those_who_see_it() {
     mesh.app(0).world_mut().get_mut::<Place>(here).unwrap().0 = 50.0;
     mesh.until("the rest of the way is not shown", |mesh| place(mesh, 1, there) == 17.0);
     let told = broken(&mut mesh, 1);
-    assert!(told.iter().all(|told| told.entity == there && !told.rejected && told.owner.is_some()) && !told.is_empty(), "{told:?}");
+    assert!(
+        told.iter().all(|told| told.entity == there && !told.rejected && told.owner.is_some()) && !told.is_empty(),
+        "{told:?}"
+    );
 
     mesh.app(0).world_mut().get_mut::<Place>(here).unwrap().0 = NOWHERE;
     mesh.until("it is refused", |mesh| broken(mesh, 1).iter().any(|told| told.rejected));

@@ -95,11 +95,13 @@
 //! that wait for a slow neighbor, events that wait for a slow game.
 
 pub mod conditioner;
+pub mod directory;
 mod driver;
 pub mod identity;
 mod link;
 mod metrics;
 mod peer_mesh;
+mod reach;
 pub mod resolve;
 pub mod service;
 #[cfg(any(test, feature = "test-utils"))]
@@ -117,7 +119,8 @@ pub use peerflock_proto::{
     Profile, Refusal, Registry, RemovalError, RemovalRule, Revocations, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,
     quantize,
 };
-pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+pub use reach::doctor;
+pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};
 
 /// The examples of the book that need no Bevy.
 #[cfg(all(doctest, feature = "documents"))]

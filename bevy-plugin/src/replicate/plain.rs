@@ -9,8 +9,8 @@ use peerflock::{Shape, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::refs::{Recorder, Resolver};
 use super::finite::is_finite;
+use super::refs::{Recorder, Resolver};
 use super::rules::judged;
 use super::{Arrived, COMPONENT_BYTES_MAX, Codec, EncodeError, NameOf};
 use crate::engine::{Component, ComponentMutability, Entity, EntityWorldMut, Immutable, Mutable};

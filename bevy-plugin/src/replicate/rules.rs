@@ -118,8 +118,12 @@ fn judge<T: Component + Clone>(
 ) -> Option<T> {
     let passed = entity.get::<Passed<T>>();
     let elapsed = passed.map(|passed| Duration::from_micros(at.0.saturating_sub(passed.at.0)).min(ELAPSED_MAX));
-    let proposed =
-        Proposed { entity: entity.id(), old: passed.map(|passed| &passed.value), new: &new, elapsed: elapsed.unwrap_or_default() };
+    let proposed = Proposed {
+        entity: entity.id(),
+        old: passed.map(|passed| &passed.value),
+        new: &new,
+        elapsed: elapsed.unwrap_or_default(),
+    };
     let (value, rejected) = match rule(proposed) {
         Verdict::Accept => (Some(new), None),
         Verdict::Clamp(value) => (Some(value), Some(false)),

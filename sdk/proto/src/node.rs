@@ -246,6 +246,7 @@ impl Node {
                     port.rtt = rtt;
                 }
             }
+            Input::Opened { address, peer } => self.opened(address, peer, now),
             Input::Probed { address, rtt } => self.probed(address, rtt, now),
             Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use peerflock_proto::{Certificate, Identity, KindId, Limits, NeighborLimits, PeerId, Profile, Registry, RemovalRule};
@@ -10,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::{PeerMesh, StartError, StartingMesh, start};
 use crate::conditioner::{Conditioner, ParseConditionerError};
-use crate::resolve::{Interface, Listing, Ticket};
+use crate::directory::{Directory, DirectoryAddress};
+use crate::resolve::{Interface, Listing, Resolver, Ticket};
 
 /// Sets up a mesh; [`start`](Self::start) starts it. From [`PeerMesh::named`] or [`PeerMesh::from_ticket`].
 #[derive(Clone)]
@@ -33,6 +35,10 @@ pub struct PeerMeshBuilder {
     pub(super) tickets: Vec<Ticket>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) lan: bool,
+    pub(super) address_book: Option<PathBuf>,
+    pub(super) remember: bool,
+    pub(super) punch: bool,
+    pub(super) resolvers: Vec<Arc<dyn Resolver>>,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
     pub(super) conditioner: Option<Conditioner>,
@@ -69,6 +75,10 @@ impl PeerMeshBuilder {
             tickets: Vec::new(),
             addresses: Vec::new(),
             lan: true,
+            address_book: None,
+            remember: true,
+            punch: true,
+            resolvers: Vec::new(),
             listing: Listing::default(),
             require_members: None,
             conditioner: None,
@@ -219,6 +229,44 @@ impl PeerMeshBuilder {
     /// Whether to find and be found on the local network. On by default.
     pub fn lan(mut self, lan: bool) -> Self {
         self.lan = lan;
+        self
+    }
+
+    /// Looks for others, and tells of us, by one more way. Several may be given; all are asked at once, and one that fails holds up
+    /// nobody. See [`resolve`](crate::resolve).
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolvers.push(Arc::new(resolver));
+        self
+    }
+
+    /// Looks for others, and can be found by them, at a [directory](crate::directory): a service that anyone can run.
+    pub fn directory(self, address: DirectoryAddress) -> Self {
+        self.resolver(Directory::new(address))
+    }
+
+    /// Looks for others, and can be found by them, in BitTorrent's DHT: with nothing but a name and a password, and no service of
+    /// anybody's. Needs the cargo feature `dht`.
+    #[cfg(feature = "dht")]
+    pub fn dht(self, options: crate::resolve::DhtOptions) -> Self {
+        self.resolver(crate::resolve::Dht::new(options))
+    }
+
+    /// Keeps the [address book](crate::resolve::AddressBook) of peers met before in the file at `path`.
+    pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
+        self.address_book = Some(path.into());
+        self
+    }
+
+    /// Whether to look for ways through routers to members that are not linked. On by default; without it they are heard by others.
+    pub fn punch(mut self, punch: bool) -> Self {
+        self.punch = punch;
+        self
+    }
+
+    /// Whether to keep an address book in the user's folder for settings, if the [listing](Self::listing) says which game this is. On
+    /// by default, but not on loopback.
+    pub fn remember(mut self, remember: bool) -> Self {
+        self.remember = remember;
         self
     }
 

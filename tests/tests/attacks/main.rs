@@ -9,7 +9,6 @@ mod handshake;
 mod members;
 mod passwords;
 
-
 use std::time::Duration;
 
 use peerflock_proto::{Config, Group, Kind, KindId, Registry, Shape};

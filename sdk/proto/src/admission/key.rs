@@ -67,6 +67,14 @@ impl MeshKey {
         self.mesh
     }
 
+    /// A key of its own for one `purpose`, such as finding each other: whoever has it can neither tell this one nor that of any other
+    /// purpose. A constant text of the program's, never input.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new_derive_key("peerflock 1 purpose");
+        hash.update(&*self.key).update(purpose.as_bytes());
+        *hash.finalize().as_bytes()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.key
     }
@@ -93,6 +101,16 @@ mod tests {
         assert_ne!(key.bytes(), MeshKey::open(one).bytes());
         // Two spellings of one text: é as one code point, and as e with an accent.
         assert_eq!(MeshKey::from_password(one, "\u{e9}").bytes(), MeshKey::from_password(one, "e\u{301}").bytes());
+    }
+
+    #[test]
+    fn each_purpose_and_each_password_has_its_own_key() {
+        let mesh = MeshId::from_name("one");
+        let key = MeshKey::from_secret(mesh, [1; 32]);
+        assert_eq!(key.derive("find"), MeshKey::from_secret(mesh, [1; 32]).derive("find"));
+        assert_ne!(key.derive("find"), key.derive("seal"));
+        assert_ne!(key.derive("find"), MeshKey::from_secret(mesh, [2; 32]).derive("find"));
+        assert_ne!(key.derive("find"), MeshKey::from_secret(MeshId::from_name("two"), [1; 32]).derive("find"));
     }
 
     #[test]

@@ -284,6 +284,9 @@ impl Node {
         if full && (self.roster.present().contains(&peer) || self.room(link, peer, 0, 0, now) != Room::Now) {
             return self.close(link, CloseReason::Full, now);
         }
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.observed = Some(welcome.observed);
+        }
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
         self.note_boot(link, welcome.boot);

@@ -70,6 +70,13 @@ pub enum Input {
         /// How long question and answer took.
         rtt: Duration,
     },
+    /// The way to a member through the routers between has just been opened: dial it now, whatever failed there before.
+    Opened {
+        /// Where it is, seen from here.
+        address: SocketAddr,
+        /// Who.
+        peer: PeerId,
+    },
     /// Try all known addresses again now, whatever failed there before: the network came back, or a user asks for it.
     Refresh,
     /// The game's tick has ended: apply these changes to the entities we own and flood the delta.

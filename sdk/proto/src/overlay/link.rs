@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) dialed: bool,
     /// Who must be there, where that is known before.
     pub(crate) expect: Option<PeerId>,
+    /// Where the other end says that we seem to be, where we dialed.
+    pub(crate) observed: Option<SocketAddr>,
     /// Whose key was proved there.
     pub(crate) peer: Option<PeerId>,
     /// In which of its lives; known once it is a member.
@@ -92,6 +94,7 @@ impl Link {
             address,
             dialed,
             expect,
+            observed: None,
             peer: None,
             boot: Boot(0),
             exporter: [0; 32],
