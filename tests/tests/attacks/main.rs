@@ -7,7 +7,7 @@ mod forging;
 mod hand;
 mod handshake;
 mod passwords;
-
+mod strangers;
 
 use std::time::Duration;
 
