@@ -119,13 +119,19 @@ fn before_admission_64_connections_take_at_most_64_kib_each() {
 async fn flood(network: &VirtualNetwork, at: SocketAddr, greedy: bool) -> (Vec<(Endpoint, Connection)>, usize) {
     let strangers = knock(network, at, STRANGERS).await;
     let mut taken = 0;
-    for (_, connection) in strangers.iter().filter(|_| greedy) {
+    if greedy {
         let datagram = Bytes::from(vec![7; 1_000]);
-        // Before there is a stream, when nobody reads.
-        for _ in 0..200 {
-            _ = connection.send_datagram(datagram.clone());
-            sleep(Duration::from_micros(50)).await;
+        // Before there is a stream, and as fast as QUIC lets them.
+        for _ in 0..40 {
+            for (_, connection) in &strangers {
+                for _ in 0..10 {
+                    _ = connection.send_datagram(datagram.clone());
+                }
+            }
+            sleep(millis(20)).await;
         }
+    }
+    for (_, connection) in strangers.iter().filter(|_| greedy) {
         let Ok((mut send, _receive)) = connection.open_bi().await else { continue };
         // A frame of the longest sort that never ends, and then what else may go.
         let mut bytes = vec![0; 1 << 20];
