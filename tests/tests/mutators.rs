@@ -1,7 +1,7 @@
 //! The fuzz targets under a seeded mutator, with every test run: 100,000 inputs each, none of which panics or takes more memory than it
 //! may. `PEERFLOCK_FUZZ_ROUNDS` and `PEERFLOCK_FUZZ_SEED` try others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use peerflock_tests::fuzzing::{TARGETS, Target};
 use peerflock_tests::mutator::Mutator;
@@ -17,9 +17,14 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Where cargo-fuzz looks for a target's inputs.
+fn folder(target: &Target) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name)
+}
+
 /// The seeds of a target, and what was found for it before.
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name);
+    let folder = folder(target);
     let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     // The same order everywhere.
     files.sort();
@@ -60,6 +65,21 @@ struct Shown<'a> {
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         eprintln!("{}, seed {}, round {}: {:?}", self.name, self.seed, self.round, self.bytes);
+    }
+}
+
+/// Once the wire format has changed: `PEERFLOCK_FUZZ_WRITE=1` writes the seeds for cargo-fuzz to begin with.
+#[test]
+fn each_target_has_seeds() {
+    for target in TARGETS {
+        let seeds = (target.seeds)();
+        assert!(!seeds.is_empty(), "{}", target.name);
+        if setting("PEERFLOCK_FUZZ_WRITE", 0) == 1 {
+            std::fs::create_dir_all(folder(&target)).unwrap();
+            for (number, seed) in seeds.iter().enumerate() {
+                std::fs::write(folder(&target).join(format!("seed-{number:02}")), seed).unwrap();
+            }
+        }
     }
 }
 

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, wire};
-#[cfg(any(test, feature = "test-utils"))]
-use quinn::Runtime;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -260,12 +258,11 @@ impl LinkEndpoint {
     }
 }
 
-/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with.
+/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with, and what strangers have.
 #[cfg(any(test, feature = "test-utils"))]
-pub(crate) fn plain(address: SocketAddr) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
+pub(crate) fn plain(socket: Arc<dyn AsyncUdpSocket>) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
     let (server_tls, client_tls) = tls::configs(&crate::identity::fresh(), wire::ALPN)?;
     let server = ServerConfig::with_crypto(Arc::new(server_tls));
-    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
     let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
     Ok((endpoint, quinn::ClientConfig::new(Arc::new(client_tls))))
 }

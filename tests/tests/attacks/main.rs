@@ -8,6 +8,7 @@ mod hand;
 mod handshake;
 mod members;
 mod passwords;
+mod strangers;
 
 use std::time::Duration;
 
