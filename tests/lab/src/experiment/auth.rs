@@ -34,7 +34,6 @@ const TIMED: u32 = 2_000;
 /// What a signature covers, in bytes.
 const SIGNED_BYTES: usize = 160;
 /// Who lies, to whom, about whom.
-const RELAY: usize = 1;
 const RECEIVER: usize = 2;
 const ORIGIN: usize = 0;
 
@@ -203,7 +202,8 @@ fn lie(pairs: &[(usize, usize)], options: &Options, dice: &mut Dice) -> Option<D
     let (armed, sent) = (Rc::new(RefCell::new(Dice::new(dice.roll()))), Rc::new(Cell::new(false)));
     let (draw, told) = (armed, sent.clone());
     wires.tap(move |passing| {
-        if (passing.from, passing.to, passing.datagram) != (RELAY, RECEIVER, true) || told.get() {
+        // Whoever it is that passes it on.
+        if passing.from == ORIGIN || passing.to != RECEIVER || !passing.datagram || told.get() {
             return;
         }
         let altered = forge::alter_relayed(&passing.bytes, |_, payload| {
