@@ -23,8 +23,8 @@ use peerflock_proto::Topic;
 
 pub(crate) use run::Reach;
 
-/// The topic of what members tell each other about ways.
-pub(crate) const TOPIC: Topic = Topic(255);
+/// The topic of what members tell each other about ways: of the mesh itself, below those of services.
+pub(crate) const TOPIC: Topic = Topic(1);
 
 /// Carries an offer to somebody who is no member yet.
 pub(crate) trait Courier: Send + Sync + std::fmt::Debug {
