@@ -63,6 +63,16 @@ pub enum MeshEvent {
         /// Why.
         reason: CloseReason,
     },
+    /// Members were removed, and the mesh has another lock: tickets made before open it no longer.
+    LockChanged {
+        /// Who did it.
+        by: PeerId,
+    },
+    /// We were removed from the mesh; it goes on without us.
+    Removed {
+        /// Who did it.
+        by: PeerId,
+    },
     /// The mesh was left.
     Left,
     /// A message could not be sent to anybody.

@@ -134,6 +134,7 @@ fn notice_comings_and_goings(
     for event in mesh.read() {
         match event {
             MeshEvent::Refused { address, reason } => feed.notice(now, format!("{address} refused us: {reason}"), None),
+            MeshEvent::Removed { .. } => feed.notice(now, "You were removed from this game".into(), None),
             MeshEvent::SendFailed { error, .. } => feed.notice(now, format!("Not sent: {error}"), None),
             _ => {}
         }
@@ -149,6 +150,7 @@ fn notice_comings_and_goings(
                 let how = match farewell {
                     Farewell::Left => "left",
                     Farewell::Lost => "vanished",
+                    Farewell::Removed => "was removed",
                 };
                 let birds = match player.birds {
                     0 => String::new(),

@@ -74,6 +74,10 @@
 //! is for what is said to one: once, in its sender's order, whatever is lost and whoever of those between dies. Messages of up to some
 //! 1,000 bytes travel beside the state and as fast; longer ones take what is left of a line.
 //!
+//! # Services
+//! What takes part in a mesh beside the game and keeps out of its events is a [`service`]: a state machine with a channel of its
+//! own, as many of them on one mesh as are wanted, in programs with or without async.
+//!
 //! # Bad lines
 //! State never waits: a link that carries less than there is for it gets fewer ticks, not older ones, and
 //! [`pressure`](PeerMesh::pressure) says so. A neighbor that falls quiet is gone around within some 120 ms; one that is silent for a
@@ -91,12 +95,15 @@
 //! that wait for a slow neighbor, events that wait for a slow game.
 
 pub mod conditioner;
+pub mod directory;
 mod driver;
 pub mod identity;
 mod link;
 mod metrics;
 mod peer_mesh;
+mod reach;
 pub mod resolve;
+pub mod service;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 
@@ -107,8 +114,23 @@ pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
 pub use peerflock_proto::state::{FIELDS_MAX, GROUP_MAX, REFS_MAX};
 pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
-    Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId,
-    Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
-    SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
+    Boot, Certificate, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits,
+    LinkId, Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, ParseCertificateError, PeerId,
+    Profile, Refusal, Registry, RemovalError, RemovalRule, Revocations, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,
+    quantize,
 };
-pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+pub use reach::doctor;
+pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};
+
+/// The examples of the book that need no Bevy.
+#[cfg(all(doctest, feature = "documents"))]
+mod book {
+    #[doc = include_str!("../../docs/topics.md")]
+    struct Topics;
+    #[doc = include_str!("../../docs/documents.md")]
+    struct Documents;
+    #[doc = include_str!("../../docs/content.md")]
+    struct Content;
+    #[doc = include_str!("../../docs/work.md")]
+    struct Work;
+}

@@ -38,6 +38,11 @@ impl Passing {
     pub fn holds(&self, text: &str) -> bool {
         self.bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
+
+    /// Whether it is a message to one or to those near: a frame, after whose version that kind's number comes.
+    pub fn is_letter(&self) -> bool {
+        !self.datagram && self.bytes.get(1) == Some(&6)
+    }
 }
 
 type Tap = Box<dyn FnMut(&mut Passing)>;
@@ -165,6 +170,15 @@ impl Wires {
     /// The time now.
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// Node `index` removes members.
+    ///
+    /// # Panics
+    /// Where it may not.
+    pub fn remove(&mut self, index: usize, peers: &[PeerId]) {
+        self.nodes[index].remove(peers, self.now).expect("the rule lets it");
+        self.drain(index);
     }
 
     /// Gives an input to a node, now.

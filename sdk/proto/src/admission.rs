@@ -10,11 +10,22 @@
 //! ```
 //! Both confirmations cover both identities, the TLS exporter (RFC 9266) and what their frames say beside them, so nobody between the two can splice
 //! connections together, and nothing recorded helps to try passwords offline. The password decides who gets in, never who you are.
+//!
+//! Whoever is removed by the mesh's [`RemovalRule`] is kept out by another lock (`locks`), which it is not told.
 
+mod certificate;
+mod crowd;
 mod guess;
 pub(crate) mod handshake;
 mod key;
+mod locks;
+mod removal;
 
+pub use certificate::{Certificate, Membership, ParseCertificateError, Revocations};
+pub(crate) use crowd::{Crowd, is_public};
 pub(crate) use guess::GuessLimiter;
 pub(crate) use handshake::{Accepter, Dialer, Proof};
 pub use key::MeshKey;
+pub(crate) use locks::{Knock, LockId, Locks, short};
+pub use removal::RemovalRule;
+pub(crate) use removal::{Removal, Vote};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::admission::{Membership, RemovalRule};
 use crate::state::{KindId, Registry};
 
 /// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
@@ -42,6 +43,13 @@ pub struct Config {
     /// and a member is where its own entities are that vanish with it. Without it, and for members that are nowhere, a hash decides. All
     /// members should say the same. Default none.
     pub nearest_by: Option<KindId>,
+    /// Who may remove members: the same for all. Default nobody.
+    pub removal: RemovalRule,
+    /// Where members show certificates, whose those are and our own. All members have the same authority. Default none.
+    pub membership: Option<Membership>,
+    /// Whether our address is told to nobody: others reach us through those whom we dial ourselves, and we dial only whom our own program
+    /// names. Default false.
+    pub relay_only: bool,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -61,6 +69,9 @@ impl Default for Config {
             outage_max: Duration::from_secs(15),
             adopts: true,
             nearest_by: None,
+            removal: RemovalRule::Nobody,
+            membership: None,
+            relay_only: false,
             limits: Limits::default(),
         }
     }
@@ -153,6 +164,13 @@ pub struct Limits {
     pub guesses: u32,
     /// Strangers in the middle of admission at once. Default 64.
     pub strangers: usize,
+    /// Members behind one public address (of IPv6 one network of 64 bits). Those of a LAN and of this machine are not counted. Default 8.
+    pub members_per_address: usize,
+    /// Bytes per second that may come over one link, whoever said them; twice as many for a moment. Default 32 MiB.
+    pub link_bytes_per_second: u32,
+    /// Bytes per second of one member's own state and messages, as its neighbors let them in; twice as many for a moment. Half of it is what
+    /// it may say to all: [`SendError::TooFast`](crate::SendError::TooFast). All members should say the same. Default 8 MiB.
+    pub origin_bytes_per_second: u32,
 }
 
 impl Default for Limits {
@@ -166,6 +184,9 @@ impl Default for Limits {
             messages_ahead: 1_024,
             guesses: 5,
             strangers: 64,
+            members_per_address: 8,
+            link_bytes_per_second: 32 * 1024 * 1024,
+            origin_bytes_per_second: 8 * 1024 * 1024,
         }
     }
 }

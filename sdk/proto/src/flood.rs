@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use ledger::{Came, Findings, Trust};
+pub(crate) use ledger::{Altered, Came, Findings, Trust};
 pub(crate) use origin::{Origin, Slot};
 pub(crate) use port::{Kept, Port, PortId, PortSet};
 pub(crate) use repair::Repairs;
@@ -314,6 +314,11 @@ impl Flood {
             origin.eager.insert(port);
             origin.wanted.insert(port);
         }
+    }
+
+    /// The origins whose frames have their way over that link.
+    pub(crate) fn fed_by(&self, port: PortId) -> Vec<Slot> {
+        self.origins().filter(|(_, origin)| origin.parent == Some(port)).map(|(slot, _)| slot).collect()
     }
 
     /// A neighbor passed on what an origin did not say, or no proof: whose frames it is asked to leave out, and who is asked instead.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Who a peer is: its Ed25519 public key (RFC 8032), 32 bytes.
 ///
@@ -103,6 +103,12 @@ impl Identity {
     /// The public half.
     pub fn peer_id(&self) -> PeerId {
         PeerId(self.0.verifying_key().to_bytes())
+    }
+
+    /// 32 bytes that only we and `other` can make up (X25519). None where its key is one with which there are no secrets.
+    pub(crate) fn agree(&self, other: &PeerId) -> Option<Zeroizing<[u8; 32]>> {
+        let theirs = VerifyingKey::from_bytes(&other.0).ok().filter(|key| !key.is_weak())?;
+        Some(Zeroizing::new((theirs.to_montgomery() * self.0.to_scalar()).to_bytes()))
     }
 
     /// Signs `message`.

@@ -60,13 +60,13 @@ pub mod state;
 pub mod time;
 pub mod wire;
 
-pub use admission::MeshKey;
+pub use admission::{Certificate, Membership, MeshKey, ParseCertificateError, RemovalRule, Revocations};
 pub use config::{Config, Limits, NeighborLimits, Profile};
 pub use id::{Boot, EntityId, Identity, LinkId, MeshId, OwnershipPolicy, ParseIdError, PeerId, Signature, Tick};
 pub use message::SendError;
 pub use node::{
     ANSWER_WITHIN, Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output,
-    OwnershipError, REQUESTS_MAX, Refusal, Target, Topic, WorldEvent,
+    OwnershipError, REQUESTS_MAX, Refusal, RemovalError, Target, Topic, WorldEvent,
 };
 pub use state::{Change, Fields, Group, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
 pub use time::{MeshTime, Time};

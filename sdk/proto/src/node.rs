@@ -26,6 +26,7 @@ mod budget;
 mod hear;
 mod io;
 mod keyframes;
+mod membership;
 mod messages;
 mod neighbors;
 mod outage;
@@ -33,7 +34,9 @@ mod ownership;
 mod parcels;
 mod presence;
 mod proofs;
+mod removal;
 mod report;
+mod repute;
 mod room;
 mod say;
 
@@ -46,14 +49,15 @@ pub use io::*;
 pub use ownership::{ANSWER_WITHIN, OwnershipError, REQUESTS_MAX, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
+pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{GuessLimiter, MeshKey};
+use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey, Revocations};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
-use crate::message::{Broadcast, Private};
-use crate::overlay::{Book, Link, Overlay};
+use crate::message::{Broadcast, Letters, Private};
+use crate::overlay::{Book, Link, Overlay, Quota};
 use crate::roster::{Clock, Roster};
 use crate::state::acks::AckTable;
 use crate::state::author::Author;
@@ -65,18 +69,27 @@ use crate::wire::Frame;
 /// Decides what a peer passes on: from whom, on which topic, what. Whoever does not get a message from us may get it from others.
 pub type Filter = Box<dyn Fn(PeerId, Topic, &[u8]) -> bool + Send>;
 
+/// A key may guess so many times as often as an address, wherever it comes from: whoever mistyped at home still gets in from elsewhere.
+const GUESSES_PER_KEY: u32 = 4;
+
 /// One member of a mesh, or one who is about to be.
 pub struct Node {
     config: Config,
     identity: Identity,
     me: PeerId,
-    key: MeshKey,
+    locks: Locks,
     mesh: MeshId,
     boot: Boot,
     rng: ChaCha20Rng,
     filter: Option<Filter>,
 
     limiter: GuessLimiter,
+    /// The same by key: one that travels is no other.
+    keys: GuessLimiter<PeerId>,
+    removals: removal::Removals,
+    repute: repute::Repute,
+    crowd: Crowd,
+    revocations: Option<Revocations>,
     /// The same for those that we dial: who does not prove the password in turn may be after ours.
     dials: GuessLimiter,
     overlay: Overlay,
@@ -97,6 +110,7 @@ pub struct Node {
 
     broadcast: Broadcast,
     private: Private,
+    letters: Letters,
     /// Where a neighbor that told us of authors said that we are to begin to listen: what was said before is not ours to hear.
     hints: BTreeMap<PeerId, (Boot, u64)>,
 
@@ -108,6 +122,8 @@ pub struct Node {
     unproved: proofs::Unproved,
     message_seq: u64,
     near_seq: u64,
+    /// What we said to all of late.
+    said: Quota,
     /// When what we said to all was last sealed.
     sealed: Time,
     /// When we were last called: what leaves now, leaves then.
@@ -136,6 +152,7 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
+            keys: GuessLimiter::new(config.limits.guesses.saturating_mul(GUESSES_PER_KEY)),
             dials: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
@@ -153,6 +170,7 @@ impl Node {
             requests: ownership::Requests::default(),
             broadcast,
             private: Private::default(),
+            letters: Letters::default(),
             hints: BTreeMap::new(),
             pace: beat::Pace::starting(now),
             allowance: budget::Allowance::starting(now),
@@ -161,6 +179,7 @@ impl Node {
             unproved: proofs::Unproved::default(),
             message_seq: 0,
             near_seq: 0,
+            said: Quota::new(now),
             sealed: Time(0),
             now,
             joined: None,
@@ -169,7 +188,11 @@ impl Node {
             outputs: VecDeque::new(),
             config,
             identity,
-            key,
+            locks: Locks::new(key),
+            removals: removal::Removals::default(),
+            repute: repute::Repute::default(),
+            crowd: Crowd::default(),
+            revocations: None,
         }
     }
 
@@ -223,6 +246,7 @@ impl Node {
                     port.rtt = rtt;
                 }
             }
+            Input::Opened { address, peer } => self.opened(address, peer, now),
             Input::Probed { address, rtt } => self.probed(address, rtt, now),
             Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),
@@ -236,6 +260,7 @@ impl Node {
                 // Whoever wants to know whether it was sent calls `send`.
                 let _ = self.send(to, topic, payload, now);
             }
+            Input::SetRemovalRule(rule) => self.set_removal(rule),
             Input::SetProfile(profile) => {
                 self.config.profile = profile.cut();
                 self.presence_changed(now);

@@ -13,6 +13,7 @@ mod book;
 mod link;
 mod near;
 mod partner;
+mod quota;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use book::Book;
 pub(crate) use link::{Link, Retiring, Stage};
 pub(crate) use near::{Near, is_nearer, within};
 pub(crate) use partner::Partners;
+pub(crate) use quota::Quota;
 
 use crate::config::NeighborLimits;
 use crate::id::{LinkId, PeerId};

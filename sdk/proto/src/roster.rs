@@ -121,7 +121,7 @@ impl Roster {
     pub(crate) fn knows_newer(&self, peer: &PeerId, boot: Boot, seq: u32) -> bool {
         let known = self.members.get(peer).map(|member| &member.presence);
         let known = known.or_else(|| self.departed.get(peer).map(|departed| &departed.presence));
-        if self.departed.get(peer).is_some_and(|gone| gone.presence.boot == boot && gone.farewell == Farewell::Left) {
+        if self.departed.get(peer).is_some_and(|gone| gone.presence.boot == boot && gone.farewell != Farewell::Lost) {
             return true;
         }
         known.is_some_and(|known| known.boot == boot && known.seq >= seq)
@@ -161,7 +161,7 @@ impl Roster {
             }
             return false;
         }
-        if self.departed.get(peer).is_none_or(|departed| departed.presence.boot != boot || departed.farewell == Farewell::Left) {
+        if self.departed.get(peer).is_none_or(|departed| departed.presence.boot != boot || departed.farewell != Farewell::Lost) {
             return false;
         }
         if let Some(Departed { presence, signed, since, .. }) = self.departed.remove(peer) {
@@ -174,6 +174,12 @@ impl Roster {
     /// Whether a peer is here, or gone without a word: it may only be out of our hearing.
     pub(crate) fn may_be_here(&self, peer: &PeerId) -> bool {
         self.present.contains(peer) || self.departed.get(peer).is_some_and(|departed| departed.farewell == Farewell::Lost)
+    }
+
+    /// All who are here, and those who are gone without a word.
+    pub(crate) fn present_or_lost(&self) -> impl Iterator<Item = PeerId> {
+        let lost = self.departed.iter().filter(|(_, departed)| departed.farewell == Farewell::Lost);
+        self.present.iter().copied().chain(lost.map(|(peer, _)| *peer))
     }
 
     /// Whether a member joined so lately that others may still have to hear of it.
@@ -230,7 +236,7 @@ mod tests {
 
     fn learn(roster: &mut Roster, boot: u32, seq: u32, name: &str, now: Time) -> (PeerId, News) {
         let identity = Identity::from_seed([1; 32]);
-        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, Duration::ZERO, 0);
+        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, Duration::ZERO, 0, None);
         let signed = presence.sign(&identity, &MeshId::from_name("test")).unwrap();
         (identity.peer_id(), roster.learn(identity.peer_id(), presence, signed, 10, now))
     }

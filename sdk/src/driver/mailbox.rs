@@ -126,6 +126,8 @@ impl State {
                 | Event::Refused { .. }
                 | Event::PeerLeft { .. }
                 | Event::World(_)
+                | Event::LockChanged { .. }
+                | Event::WeWereRemoved { .. }
                 | Event::OwnershipRequested { .. }
                 | Event::OwnershipRefused { .. } => 0,
             };

@@ -6,6 +6,7 @@ mod dictionary;
 mod forging;
 mod hand;
 mod handshake;
+mod members;
 mod passwords;
 mod strangers;
 

@@ -1,6 +1,7 @@
 //! What members did to one another in Peer Channel, and cannot here.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use peerflock_proto::{Config, Input, Target};
@@ -8,8 +9,8 @@ use peerflock_tests::wiretap::Wires;
 
 use super::{config, millis, seconds};
 
-/// Alters one byte of each thing said from one node to another that holds a text: of the first such thing the first byte, of the next
-/// the second, and so on.
+/// Alters one byte of each thing said from one node to another that holds a text, or may hold it sealed: of the first such thing the
+/// first byte, of the next the second, and so on.
 struct Liar {
     altered: Rc<Cell<usize>>,
     length: Rc<Cell<usize>>,
@@ -20,13 +21,13 @@ impl Liar {
     fn between(wires: &mut Wires, from: usize, to: usize, turns: usize, alter: fn(u8, usize) -> u8) -> Self {
         let (altered, length) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(usize::MAX)));
         let (count, longest) = (altered.clone(), length.clone());
-        let mut last = Vec::new();
+        let mut seen = BTreeSet::new();
         wires.tap(move |passing| {
             let text = format!("<{:04}>", count.get());
-            if (passing.from, passing.to) != (from, to) || !passing.holds(&text) || last == text.as_bytes() {
+            let said = if passing.is_letter() { passing.bytes.to_vec() } else { text.clone().into_bytes() };
+            if (passing.from, passing.to) != (from, to) || !(passing.is_letter() || passing.holds(&text)) || !seen.insert(said) {
                 return;
             }
-            last = text.into_bytes();
             let mut bytes = passing.bytes.to_vec();
             longest.set(bytes.len() * turns);
             let (place, turn) = ((count.get() / turns) % bytes.len(), count.get() % turns);
@@ -51,6 +52,36 @@ impl Liar {
         }
         said
     }
+}
+
+/// 18: whoever passed a message on could read it. Ours to one is sealed to its reader.
+#[test]
+fn weakness_18_what_is_for_one_is_read_by_nobody_who_passes_it_on() {
+    let mut wires = Wires::row(3, &config(2));
+    let passed = wires.record();
+    let last = wires.peer(2);
+    wires.send(0, Target::One(last), "for your eyes only").unwrap();
+    wires.send(0, Target::Hops(2), "for all eyes").unwrap();
+    wires.run(seconds(1));
+    let heard = wires.heard(2);
+    assert!(heard.contains(&"for your eyes only".to_owned()) && heard.contains(&"for all eyes".to_owned()), "{heard:?}");
+    assert!(passed.borrow().iter().any(|passing| passing.to == 1 && passing.holds("for all eyes")), "the tap sees what passes");
+    assert!(!passed.borrow().iter().any(|passing| passing.holds("for your eyes only")));
+    // One bit of it altered on the way, it is not delivered, and comes all the same: it is sent again.
+    let mut altered = 0;
+    wires.tap(move |passing| {
+        if passing.from == 1 && passing.to == 2 && passing.bytes.len() > 200 && altered < 1 {
+            altered += 1;
+            let mut bytes = passing.bytes.to_vec();
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+            }
+            passing.bytes = bytes.into();
+        }
+    });
+    wires.send(0, Target::One(last), "once more").unwrap();
+    wires.run(seconds(2));
+    assert_eq!(wires.heard(2), ["once more"]);
 }
 
 /// 19: its hop count was not signed, and 0 went round to "without limit": one member made a flood of what was meant for those near.

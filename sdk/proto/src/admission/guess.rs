@@ -14,11 +14,17 @@ const LOCK_OUT_MAX: Duration = Duration::from_secs(3_600);
 /// After so long without a failure an address starts afresh.
 const FORGET_AFTER: Duration = Duration::from_secs(2 * 3_600);
 
-/// Counts failed admissions per address and locks an address out after too many.
+/// After so many failures within `STORM`, whoever they came from, one wrong guess is enough to be locked out.
+const STORM_FAILURES: u32 = 500;
+const STORM: Duration = Duration::from_secs(3_600);
+
+/// Counts failed admissions per address, or per key, and locks it out after too many.
 #[derive(Debug)]
-pub(crate) struct GuessLimiter {
+pub(crate) struct GuessLimiter<K = IpAddr> {
     allowed: u32,
-    failures: BTreeMap<IpAddr, Failures>,
+    failures: BTreeMap<K, Failures>,
+    /// All failures, since when.
+    all: (u32, Time),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,21 +33,27 @@ struct Failures {
     last: Time,
 }
 
-impl GuessLimiter {
+impl<K: Ord + Copy> GuessLimiter<K> {
     pub(crate) fn new(allowed: u32) -> Self {
-        Self { allowed, failures: BTreeMap::new() }
+        Self { allowed, failures: BTreeMap::new(), all: (0, Time(0)) }
     }
 
     /// Whether `address` may try (again) at `now`.
-    pub(crate) fn allows(&self, address: IpAddr, now: Time) -> bool {
+    pub(crate) fn allows(&self, address: K, now: Time) -> bool {
         let Some(failures) = self.failures.get(&address) else { return true };
-        let beyond = failures.count.saturating_sub(self.allowed);
-        failures.count < self.allowed
+        let storm = self.all.0 >= STORM_FAILURES && now.since(self.all.1) < STORM;
+        let allowed = if storm { self.allowed.min(1) } else { self.allowed };
+        let beyond = failures.count.saturating_sub(allowed);
+        failures.count < allowed
             || now.since(failures.last) >= (LOCK_OUT * 2_u32.saturating_pow(beyond.min(10))).min(LOCK_OUT_MAX)
     }
 
     /// An admission from `address` did not end in a proof of the password.
-    pub(crate) fn failed(&mut self, address: IpAddr, now: Time) {
+    pub(crate) fn failed(&mut self, address: K, now: Time) {
+        if now.since(self.all.1) >= STORM {
+            self.all = (0, now);
+        }
+        self.all.0 = self.all.0.saturating_add(1);
         let failures = self.failures.entry(address).or_insert(Failures { count: 0, last: now });
         if now.since(failures.last) >= FORGET_AFTER {
             failures.count = 0;
@@ -53,8 +65,17 @@ impl GuessLimiter {
         }
     }
 
+    /// Another member had to lock `address` out: so do we.
+    pub(crate) fn lock_out(&mut self, address: K, now: Time) {
+        for _ in 0..self.allowed {
+            if self.allows(address, now) {
+                self.failed(address, now);
+            }
+        }
+    }
+
     /// Somebody at `address` proved the password.
-    pub(crate) fn succeeded(&mut self, address: IpAddr) {
+    pub(crate) fn succeeded(&mut self, address: K) {
         self.failures.remove(&address);
     }
 }
@@ -81,6 +102,26 @@ mod tests {
         assert!(!limiter.allows(guesser, later + Duration::from_secs(119)));
         limiter.succeeded(guesser);
         assert!(limiter.allows(guesser, later));
+    }
+
+    #[test]
+    fn in_a_storm_of_guesses_one_is_enough() {
+        let mut limiter = GuessLimiter::new(5);
+        let address = |n: u32| IpAddr::from((n + 1).to_be_bytes());
+        (0..STORM_FAILURES - 1).for_each(|n| limiter.failed(address(n), Time(1)));
+        assert!(limiter.allows(address(0), Time(2)));
+        limiter.failed(address(1_000), Time(2));
+        assert!(!limiter.allows(address(0), Time(3)) && limiter.allows(address(2_000), Time(3)), "honest newcomers come in");
+        assert!(limiter.allows(address(0), Time(1) + STORM));
+    }
+
+    #[test]
+    fn what_others_locked_out_is_locked_out_here_for_the_same_minute() {
+        let mut limiter = GuessLimiter::new(5);
+        let address = IpAddr::from([203, 0, 113, 7]);
+        limiter.lock_out(address, Time(1));
+        assert!(!limiter.allows(address, Time(1) + Duration::from_secs(59)));
+        assert!(limiter.allows(address, Time(1) + Duration::from_secs(60)));
     }
 
     #[test]

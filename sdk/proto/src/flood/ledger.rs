@@ -56,6 +56,8 @@ struct Waiting {
     tick: Tick,
     /// What it holds, where that does not count yet.
     held: Option<Bytes>,
+    /// The packet, where it does not go on yet.
+    stopped: Option<Packet>,
 }
 
 /// What to make of a packet.
@@ -67,6 +69,8 @@ pub(crate) enum Trust {
     Lent,
     /// It may go on, but does not count before it is proved. `new`: so it is from now on.
     Held { new: bool },
+    /// It came from one who passed on lies before: it neither counts nor goes on before it is proved.
+    Doubted,
     /// A manifest says otherwise. `knowing`: the neighbor had passed that on before.
     Altered { knowing: bool },
     /// It is too old ever to be proved, too far ahead, or too much waits already.
@@ -76,12 +80,22 @@ pub(crate) enum Trust {
 /// What a manifest brought to light.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// The links by which altered packets came.
-    pub(crate) altered: Vec<LinkId>,
+    /// The links by which altered packets came: of each the last one.
+    pub(crate) altered: Vec<Altered>,
     /// What counted and should not have: everything from this tick on is to be undone.
     pub(crate) undo: Option<Tick>,
     /// What was held back and is proved now, with the links by which it came.
     pub(crate) released: Vec<(LinkId, Bytes)>,
+    /// What is to go on now, with the same.
+    pub(crate) onward: Vec<(LinkId, Packet)>,
+}
+
+/// A packet that is not what its origin sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Altered {
+    /// The link by which it came, and when.
+    pub(crate) by: LinkId,
+    pub(crate) at: Time,
 }
 
 impl Ledger {
@@ -119,8 +133,8 @@ impl Ledger {
         manifests.skip_while(move |manifest| manifest.leaf(seq).is_none()).take(ASKED_MAX)
     }
 
-    /// Judges a packet by its hash, and remembers it if it is not proved yet.
-    pub(crate) fn judge(&mut self, packet: &Packet, leaf: PacketLeaf, tick: Tick, came: Came, now: Time) -> Trust {
+    /// Judges a packet by its hash, and remembers it if it is not proved yet. `parole`: its neighbor passed on lies before.
+    pub(crate) fn judge(&mut self, packet: &Packet, leaf: PacketLeaf, tick: Tick, came: Came, parole: bool, now: Time) -> Trust {
         let known = self.kept.iter().find_map(|(manifest, by)| Some((manifest.leaf(packet.seq)?, *by)));
         if let Some((known, by)) = known {
             let after = came.0 == by.0 && (came.1.wrapping_sub(by.1) as i16) > 0;
@@ -134,15 +148,25 @@ impl Ledger {
         }
         let new = !self.doubted && self.oldest().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
         self.doubted |= new;
-        let held = self.doubted.then(|| packet.payload.clone());
-        self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held });
-        if self.doubted { Trust::Held { new } } else { Trust::Lent }
+        let held = (self.doubted || parole).then(|| packet.payload.clone());
+        let stopped = parole.then(|| packet.clone());
+        self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held, stopped });
+        match (parole, self.doubted) {
+            (true, _) => Trust::Doubted,
+            (false, true) => Trust::Held { new },
+            (false, false) => Trust::Lent,
+        }
     }
 
     /// Whether a manifest says anything that is not here: only then its signature is worth looking at.
     pub(crate) fn is_news(&self, manifest: &Manifest) -> bool {
         let Some((oldest, _)) = self.kept.front() else { return true };
         manifest.last() >= oldest.first && (manifest.first..=manifest.last()).any(|seq| !self.covers(seq))
+    }
+
+    /// A manifest that is here and says something else of the same packet.
+    pub(crate) fn contradiction(&self, manifest: &Manifest) -> Option<&Manifest> {
+        self.kept.iter().map(|(kept, _)| kept).find(|kept| kept.contradicts(manifest))
     }
 
     /// Keeps a manifest whose signature holds.
@@ -164,11 +188,15 @@ impl Ledger {
         let mut wrong = false;
         for one in std::mem::take(&mut self.waiting) {
             match manifest.leaf(one.seq) {
-                Some(leaf) if *leaf == one.leaf => findings.released.extend(one.held.map(|payload| (one.by, payload))),
+                Some(leaf) if *leaf == one.leaf => {
+                    findings.released.extend(one.held.map(|payload| (one.by, payload)));
+                    findings.onward.extend(one.stopped.map(|packet| (one.by, packet)));
+                }
                 leaf if leaf.is_some() || is_too_far(one.seq, manifest) => {
                     wrong |= one.held.is_none();
-                    if !findings.altered.contains(&one.by) {
-                        findings.altered.push(one.by);
+                    match findings.altered.iter_mut().find(|altered| altered.by == one.by) {
+                        Some(altered) => altered.at = altered.at.max(one.at),
+                        None => findings.altered.push(Altered { by: one.by, at: one.at }),
                     }
                     self.note_undo(&mut findings, &one);
                 }
@@ -259,7 +287,7 @@ mod tests {
 
         fn hear(&self, ledger: &mut Ledger, packet: &Packet, came: Came, now: Time) -> Trust {
             let leaf = ledger.leaf(packet, &self.mesh, &self.identity.peer_id(), Boot(1));
-            ledger.judge(packet, leaf, Tick(packet.seq), came, now)
+            ledger.judge(packet, leaf, Tick(packet.seq), came, false, now)
         }
 
         fn altered(&self, seq: u32) -> Packet {
@@ -309,8 +337,39 @@ mod tests {
         origin.hear(&mut ledger, &origin.altered(5), (OTHER, 0), millis(2));
         origin.hear(&mut ledger, &origin.packet(6), (RELAY, 0), millis(2));
         let findings = ledger.prove(&origin.manifest(4, 5), millis(3));
-        assert_eq!((findings.altered, findings.undo, findings.released), (vec![OTHER], Some(Tick(5)), vec![]));
+        assert_eq!(
+            (findings.altered, findings.undo, findings.released),
+            (vec![Altered { by: OTHER, at: millis(2) }], Some(Tick(5)), vec![])
+        );
         assert!(!ledger.is_waiting(), "what came after it is undone, too");
+    }
+
+    #[test]
+    fn from_one_who_passed_on_lies_nothing_counts_before_it_is_proved() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        let hear = |ledger: &mut Ledger, packet: &Packet| {
+            let leaf = ledger.leaf(packet, &origin.mesh, &origin.identity.peer_id(), Boot(1));
+            ledger.judge(packet, leaf, Tick(packet.seq), (OTHER, 0), true, millis(0))
+        };
+        assert_eq!(hear(&mut ledger, &origin.packet(1)), Trust::Doubted);
+        assert_eq!(hear(&mut ledger, &origin.altered(2)), Trust::Doubted);
+        let findings = ledger.prove(&origin.manifest(1, 2), millis(1));
+        assert_eq!(findings.released, [(OTHER, origin.packet(1).payload)]);
+        assert_eq!(findings.onward, [(OTHER, origin.packet(1))]);
+        assert_eq!((findings.altered, findings.undo), (vec![Altered { by: OTHER, at: millis(0) }], None));
+    }
+
+    #[test]
+    fn what_an_origin_signs_twice_must_be_the_same() {
+        let (origin, mut ledger) = (Origin::new(), Ledger::default());
+        ledger.keep(origin.manifest(1, 3), (RELAY, 0));
+        assert!(ledger.contradiction(&origin.manifest(2, 5)).is_none());
+        let mut other = origin.manifest(3, 4);
+        other.leaves[0][0] ^= 1;
+        assert_eq!(ledger.contradiction(&other).map(Manifest::last), Some(3));
+        other = origin.manifest(4, 5);
+        other.leaves[0][0] ^= 1;
+        assert!(ledger.contradiction(&other).is_none(), "of other packets");
     }
 
     #[test]
@@ -409,7 +468,7 @@ mod tests {
         let (origin, mut ledger) = (Origin::new(), Ledger::default());
         assert_eq!(origin.hear(&mut ledger, &origin.packet(u32::MAX), (OTHER, 0), millis(0)), Trust::Lent);
         let findings = ledger.prove(&origin.manifest(1, 3), millis(1));
-        assert_eq!((findings.altered, findings.undo), (vec![OTHER], Some(Tick(u32::MAX))));
+        assert_eq!((findings.altered, findings.undo), (vec![Altered { by: OTHER, at: millis(0) }], Some(Tick(u32::MAX))));
         ledger.keep(origin.manifest(1, 3), (RELAY, 0));
         assert_eq!(origin.hear(&mut ledger, &origin.packet(u32::MAX), (OTHER, 0), millis(2)), Trust::Refused);
     }

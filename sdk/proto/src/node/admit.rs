@@ -1,19 +1,21 @@
 //! Links come and go: admission, verdicts, and what newcomers are told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Dialer, Proof};
+use crate::admission::{Accepter, Dialer, Knock, LockId, Proof, is_public};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
 use crate::time::Time;
-use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
+use crate::wire::{ADMISSION_FRAME_BYTES_MAX, Confirm, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
 
 /// Most entities' titles in one frame.
 pub(super) const HOLDINGS_PER_FRAME: usize = 500;
+/// Most addresses that one frame locks out.
+const GUESSED_MAX: usize = 8;
 
 impl Node {
     pub(super) fn link_up(&mut self, link: LinkId, peer: PeerId, address: SocketAddr, exporter: [u8; 32], now: Time) {
@@ -36,6 +38,10 @@ impl Node {
             return self.close(link, CloseReason::Refused, now);
         }
         if !dialed {
+            if !self.keys.allows(peer, now) {
+                self.counters.strangers_locked_out += 1;
+                return self.close(link, CloseReason::LockedOut, now);
+            }
             self.stage(link, Stage::AwaitHello);
             return;
         }
@@ -45,9 +51,12 @@ impl Node {
             return self.close(link, CloseReason::Duplicate, now);
         }
         let ends = Ends { dialer: me, accepter: peer, exporter };
-        let (dialer, share) = Dialer::start(&self.key, ends, &mut self.rng);
+        let lock = self.lock_for(&peer);
+        let (key, opened) = self.locks.knock(&peer, self.misses(&peer));
+        let (dialer, share) = Dialer::start(key, ends, &mut self.rng);
+        self.lock_of(link, opened);
         self.stage(link, Stage::AwaitShare(Box::new(dialer)));
-        self.say_to(link, &Frame::Hello { share });
+        self.say_to(link, &Frame::Hello { lock, share });
     }
 
     /// A frame of a link that is not admitted yet.
@@ -63,10 +72,15 @@ impl Node {
         let stage = std::mem::replace(&mut held.stage, Stage::Connecting);
         let Some(peer) = held.peer else { return };
         match (stage, frame) {
-            (Stage::AwaitHello, Frame::Hello { share }) => {
+            (Stage::AwaitHello, Frame::Hello { lock, share }) => {
                 let ends = Ends { dialer: peer, accepter: self.me, exporter: held.exporter };
-                match Accepter::answer(&self.key, ends, &share, &mut self.rng) {
+                let Knock::With(key, opened) = self.locks.answer(&peer, lock) else {
+                    // It tried nothing, so nothing is counted.
+                    return self.close(link, CloseReason::OtherLock, now);
+                };
+                match Accepter::answer(key, ends, &share, &mut self.rng) {
                     Ok((accepter, share)) => {
+                        self.lock_of(link, opened);
                         self.stage(link, Stage::AwaitConfirm(Box::new(accepter)));
                         self.say_to(link, &Frame::Share { share });
                     }
@@ -86,10 +100,11 @@ impl Node {
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(&said, tag) {
+            (Stage::AwaitConfirm(accepter), Frame::Confirm(confirm)) => match accepter.verify(&said, confirm.tag) {
                 Ok(proof) => {
-                    self.note_boot(link, boot);
-                    self.judge(link, peer, usize::from(links), registry, proof, now);
+                    held.hidden = confirm.hidden;
+                    self.note_boot(link, confirm.boot);
+                    self.judge(link, peer, &confirm, proof, now);
                 }
                 Err(_) => self.refuse(link, now),
             },
@@ -113,7 +128,9 @@ impl Node {
         self.stage(link, Stage::AwaitWelcome(theirs));
         let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
         let registry = self.config.registry.fingerprint();
-        self.say_to(link, &Frame::Confirm { tag: [0; 32], boot: self.boot, links, registry }.proved(ours));
+        let (certificate, hidden) = (self.certificate(), self.config.relay_only);
+        let confirm = Confirm { tag: [0; 32], boot: self.boot, links, registry, certificate, hidden };
+        self.say_to(link, &Frame::Confirm(confirm).proved(ours));
     }
 
     /// Room for one more; none is needed for one that takes the place of another link to the same peer.
@@ -151,22 +168,55 @@ impl Node {
     /// The other end did not prove the password.
     fn refuse(&mut self, link: LinkId, now: Time) {
         if let Some(held) = self.overlay.get(link) {
-            let limiter = if held.dialed { &mut self.dials } else { &mut self.limiter };
-            limiter.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
+            let (address, peer, dialed) = (held.address.ip(), held.peer, held.dialed);
+            self.note_guess(address, peer, dialed, now);
         }
         self.close(link, CloseReason::Refused, now);
     }
 
+    /// Somebody at `address` may have tried a password: they at our door, or we, `dialed`, at theirs.
+    fn note_guess(&mut self, address: IpAddr, peer: Option<PeerId>, dialed: bool, now: Time) {
+        self.counters.guesses_failed += 1;
+        if dialed {
+            return self.dials.failed(address, now);
+        }
+        self.limiter.failed(address, now);
+        if let Some(peer) = peer {
+            self.keys.failed(peer, now);
+        }
+        if is_public(address) && !self.limiter.allows(address, now) {
+            // A mesh of many members must not be that many times as easy to guess at.
+            self.pass_to_all(None, &Frame::Guessed(vec![address]));
+        }
+    }
+
+    /// Other members locked addresses out.
+    pub(super) fn hear_guessed(&mut self, link: LinkId, addresses: Vec<IpAddr>, now: Time) {
+        for address in addresses.into_iter().take(GUESSED_MAX) {
+            if is_public(address) && self.limiter.allows(address, now) {
+                self.limiter.lock_out(address, now);
+                self.pass_to_all(Some(link), &Frame::Guessed(vec![address]));
+            }
+        }
+    }
+
     /// The dialer proved the password: is there room for it?
-    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], proof: Proof, now: Time) {
+    fn judge(&mut self, link: LinkId, peer: PeerId, confirm: &Confirm, proof: Proof, now: Time) {
+        let its_links = usize::from(confirm.links);
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
+        self.keys.succeeded(peer);
         let stranger = !self.roster.present().contains(&peer);
-        let verdict = if registry != self.config.registry.fingerprint() {
+        let verdict = if self.removals.is_removed(&peer) || self.repute.is_banished(&peer, now) {
+            Verdict::Removed
+        } else if !self.is_certified(&peer, confirm.certificate.as_ref(), now) {
+            Verdict::Certificate
+        } else if confirm.registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
+        } else if stranger && !self.crowd.has_room(address.ip(), &peer, self.config.limits.members_per_address, now) {
+            Verdict::Crowded
         } else if self.keep(link, now) == Keep::Old {
             Verdict::Duplicate
         } else {
@@ -188,8 +238,16 @@ impl Node {
             verdict = Verdict::Duplicate;
         }
         let referrals = if verdict == Verdict::Admitted { Vec::new() } else { self.referrals(&peer) };
-        let mesh_time = self.mesh_now(now);
-        let welcome = Welcome { tag: [0; 32], boot: self.boot, verdict, mesh_time, observed, referrals };
+        let welcome = Welcome {
+            tag: [0; 32],
+            boot: self.boot,
+            verdict,
+            certificate: self.certificate().filter(|_| verdict == Verdict::Admitted),
+            lock: self.lock_opened(link),
+            mesh_time: self.mesh_now(now),
+            observed,
+            referrals,
+        };
         self.say_to(link, &Frame::Welcome(welcome).proved(proof));
         if verdict != Verdict::Admitted {
             return self.close(link, reason(verdict), now);
@@ -205,11 +263,15 @@ impl Node {
         if let Some(held) = self.overlay.get(link) {
             self.dials.succeeded(held.address.ip());
         }
-        for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
+        let referred = if self.config.relay_only { 0 } else { REFERRALS_MAX };
+        for Referral { address, peer } in welcome.referrals.into_iter().take(referred) {
             self.book.add(address, Some(peer), now);
         }
         if welcome.verdict != Verdict::Admitted {
             return self.close(link, reason(welcome.verdict), now);
+        }
+        if !self.is_certified(&peer, welcome.certificate.as_ref(), now) {
+            return self.close(link, CloseReason::Certificate, now);
         }
         let keep = self.keep(link, now);
         let full = keep == Keep::Only && self.overlay.neighbors().count() >= self.overlay.limits.max;
@@ -222,9 +284,16 @@ impl Node {
         if full && (self.roster.present().contains(&peer) || self.room(link, peer, 0, 0, now) != Room::Now) {
             return self.close(link, CloseReason::Full, now);
         }
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.observed = Some(welcome.observed);
+        }
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
         self.note_boot(link, welcome.boot);
+        if self.joined.is_none() {
+            self.locks.called(welcome.lock);
+            self.lock_of(link, welcome.lock);
+        }
         self.admitted(link, peer, now);
     }
 
@@ -233,7 +302,11 @@ impl Node {
         self.stage(link, Stage::Member);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.heard = now;
+        held.heard_lock = now;
         let (address, dialed, boot) = (held.address, held.dialed, held.boot);
+        if !dialed {
+            self.crowd.enter(address.ip(), peer, now);
+        }
         if dialed {
             self.book.reached(address, peer, now);
             self.neighborhood.near.reached(&peer);
@@ -251,6 +324,7 @@ impl Node {
 
         let stranger = !self.roster.present().contains(&peer);
         self.open_port(link, peer, boot, stranger, now);
+        self.tell_lock(link, peer);
         // Where messages stand comes first: what follows makes the authors known.
         // A member hears of newcomers what all others hear of them, ourselves included; a stranger comes to what is said from now on.
         let we_are_new = self.joined.is_some_and(|joined| now.since(joined) < NEWCOMER);
@@ -323,6 +397,17 @@ impl Node {
         }
     }
 
+    /// The lock with which the link is opened.
+    fn lock_of(&mut self, link: LinkId, lock: LockId) {
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.lock = lock;
+        }
+    }
+
+    fn lock_opened(&self, link: LinkId) -> LockId {
+        self.overlay.get(link).map(|held| held.lock).unwrap_or_default()
+    }
+
     fn stage(&mut self, link: LinkId, stage: Stage) {
         if let Some(held) = self.overlay.get_mut(link) {
             held.stage = stage;
@@ -334,13 +419,11 @@ impl Node {
         let known = held.peer.is_some_and(|peer| self.roster.present().contains(&peer));
         if matches!(held.stage, Stage::AwaitConfirm(_)) && !known {
             // It saw our answer and did not confirm: that is a guess, too. A member may have found somebody better meanwhile.
-            self.limiter.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
+            self.note_guess(held.address.ip(), held.peer, false, now);
         }
         if matches!(held.stage, Stage::AwaitWelcome(_)) && !known && reason != CloseReason::Duplicate {
             // It has our proof and gave none: the same, the other way round.
-            self.dials.failed(held.address.ip(), now);
-            self.counters.guesses_failed += 1;
+            self.note_guess(held.address.ip(), held.peer, true, now);
         }
         tracing::debug!(target: "peerflock::overlay", ?link, peer = ?held.peer, address = %held.address, ?reason, stage = ?held.stage, "closed");
         if held.is_member() {
@@ -363,11 +446,20 @@ impl Node {
                 | CloseReason::LockedOut
                 | CloseReason::Version
                 | CloseReason::Registry
+                | CloseReason::Removed
+                | CloseReason::Crowded
+                | CloseReason::Certificate
                 | CloseReason::MeshFull => {
                     self.book.refused(held.address, now);
                     self.event(Event::Refused { address: held.address, reason });
                 }
                 CloseReason::SelfLink => self.book.remove(&held.address),
+                CloseReason::OtherLock => {
+                    if let Some(peer) = held.peer {
+                        self.lock_unknown(&peer);
+                    }
+                    self.book.failed(held.address, now);
+                }
                 _ => self.book.failed(held.address, now),
             }
         }
@@ -381,5 +473,8 @@ fn reason(verdict: Verdict) -> CloseReason {
         Verdict::MeshFull => CloseReason::MeshFull,
         Verdict::Duplicate => CloseReason::Duplicate,
         Verdict::Registry => CloseReason::Registry,
+        Verdict::Removed => CloseReason::Removed,
+        Verdict::Crowded => CloseReason::Crowded,
+        Verdict::Certificate => CloseReason::Certificate,
     }
 }

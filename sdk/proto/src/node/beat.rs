@@ -112,6 +112,7 @@ impl Node {
         }
         self.pace.next_beat = now + BEAT;
         self.tend_neighbors(now);
+        self.tend_locks(now);
         let (heartbeat, silence) = self.signs_of_life();
         let patience = |peer: &PeerId| {
             let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));

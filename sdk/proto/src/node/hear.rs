@@ -21,6 +21,9 @@ impl Node {
         if !held.is_member() {
             return self.admission_frame(link, bytes, now);
         }
+        if !self.within_quota(link, bytes.len(), false, now) {
+            return;
+        }
         match Frame::decode(bytes, FRAME_BYTES_MAX) {
             Ok(frame) => self.member_frame(link, frame, now),
             Err(error) => {
@@ -36,6 +39,8 @@ impl Node {
             Frame::Presence(signed) => self.hear_presence(link, signed, now),
             Frame::Message(message) => self.hear_message(link, message),
             Frame::Receipt(signed) => self.hear_receipt(signed),
+            // Whoever hides dials only those whom its own program names.
+            Frame::Refer(_) if self.config.relay_only => {}
             Frame::Refer(referrals) => {
                 for referral in referrals.into_iter().take(REFERRALS_MAX) {
                     self.book.add(referral.address, Some(referral.peer), now);
@@ -81,7 +86,13 @@ impl Node {
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
             Frame::Roster(known) => self.hear_known(link, known, now),
-            Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
+            Frame::Vote(signed) => self.hear_vote(link, signed, now),
+            Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
+            Frame::Evidence { origin, boot, one, other } => self.hear_evidence(Some(link), origin, boot, one, other, now),
+            Frame::Revocations(list) => _ = self.learn_revocations(Some(link), list, now),
+            Frame::Guessed(addresses) => self.hear_guessed(link, addresses, now),
+            Frame::Lock { lock, proof } => self.hear_lock(link, lock, proof),
+            Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm(_) | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
             }
@@ -165,6 +176,9 @@ impl Node {
             self.counters.violations += 1;
             return;
         };
+        if self.removals.is_removed(&peer) {
+            return;
+        }
         if peer == self.me || self.roster.knows_newer(&peer, claimed.boot, claimed.seq) {
             let known = self.roster.get(&peer).map(|member| (member.presence.boot, member.presence.seq));
             if known == Some((claimed.boot, claimed.seq)) {
@@ -176,6 +190,11 @@ impl Node {
             self.counters.forgeries += 1;
             return;
         };
+        if !self.is_certified(&peer, presence.certificate.as_ref(), now) {
+            self.counters.forgeries += 1;
+            tracing::warn!(target: "peerflock::admission", ?peer, "a presence without a certificate that holds");
+            return;
+        }
         let former = self.roster.get(&peer).map(|member| member.presence.boot);
         let news = self.roster.learn(peer, presence.clone(), signed, self.config.limits.members, now);
         self.roster.shown(&peer, link);
@@ -240,6 +259,9 @@ impl Node {
     }
 
     fn note_addresses(&mut self, peer: PeerId, presence: &Presence, now: Time) {
+        if self.config.relay_only {
+            return;
+        }
         // Both ends learn of each other at the same moment: the smaller key dials at once, the larger only if nothing came of it.
         let patience = if self.me < peer { Duration::ZERO } else { Duration::from_millis(600) };
         for address in presence.addresses.iter().take(ADDRESSES_MAX) {
@@ -252,14 +274,19 @@ impl Node {
             return;
         }
         tracing::info!(target: "peerflock::roster", ?peer, ?farewell, "gone");
-        if farewell == Farewell::Left {
+        if farewell != Farewell::Lost {
             self.book.remove_peer(&peer);
             self.private.give_up(&peer);
         }
         self.forget_member(peer, now);
         self.event(Event::PeerLeft { peer, farewell });
         if let Some(link) = self.overlay.neighbor(&peer) {
-            self.close(link, if farewell == Farewell::Left { CloseReason::Goodbye } else { CloseReason::Silence }, now);
+            let reason = match farewell {
+                Farewell::Left => CloseReason::Goodbye,
+                Farewell::Lost => CloseReason::Silence,
+                Farewell::Removed => CloseReason::Removed,
+            };
+            self.close(link, reason, now);
         }
     }
 

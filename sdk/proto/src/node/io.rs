@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Refusal;
+use crate::admission::RemovalRule;
 use crate::config::Profile;
 use crate::id::{EntityId, LinkId, PeerId, Tick};
 use crate::state::{Change, KindId, Orphan, Value};
@@ -69,6 +70,13 @@ pub enum Input {
         /// How long question and answer took.
         rtt: Duration,
     },
+    /// The way to a member through the routers between has just been opened: dial it now, whatever failed there before.
+    Opened {
+        /// Where it is, seen from here.
+        address: SocketAddr,
+        /// Who.
+        peer: PeerId,
+    },
     /// Try all known addresses again now, whatever failed there before: the network came back, or a user asks for it.
     Refresh,
     /// The game's tick has ended: apply these changes to the entities we own and flood the delta.
@@ -95,6 +103,8 @@ pub enum Input {
         /// What.
         payload: Bytes,
     },
+    /// From now on these may remove members; see [`RemovalRule`].
+    SetRemovalRule(RemovalRule),
     /// Say something else about ourselves from now on.
     SetProfile(Profile),
     /// The driver's addresses changed.
@@ -213,6 +223,16 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// Members were removed, or the mesh got another lock for another reason: tickets made before open it no longer.
+    LockChanged {
+        /// Who did it.
+        by: PeerId,
+    },
+    /// We were removed. The mesh goes on without us, and this node is at its end.
+    WeWereRemoved {
+        /// Who did it.
+        by: PeerId,
+    },
     /// An entity that we asked for is not to be ours.
     OwnershipRefused {
         /// Which.
@@ -229,6 +249,8 @@ pub enum Farewell {
     Left,
     /// It fell silent.
     Lost,
+    /// It was removed.
+    Removed,
 }
 
 /// A change in the world that all members share.
@@ -347,10 +369,24 @@ pub enum CloseReason {
     /// The other end could not keep up with what it must receive reliably.
     #[error("the other end could not keep up")]
     TooSlow,
+    /// The other end was removed from the mesh.
+    #[error("the members of this mesh removed us; ask them, or join another one")]
+    Removed,
+    /// The mesh has another lock than the other end knows.
+    #[error("the mesh has another lock than this one; ask a member for a new ticket")]
+    OtherLock,
+    /// As many members as may be are behind the same public address.
+    #[error("too many players are behind one internet address here; ask a member to raise `members_per_address`")]
+    Crowded,
+    /// One of the two shows no certificate of the mesh's authority, or one that ended or was taken back.
+    #[error(
+        "no certificate of this mesh's authority that holds; ask whoever runs the mesh for one, and check this machine's date"
+    )]
+    Certificate,
 }
 
 impl CloseReason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 19] = [
         Self::Goodbye,
         Self::Refused,
         Self::LockedOut,
@@ -366,6 +402,10 @@ impl CloseReason {
         Self::Silence,
         Self::Transport,
         Self::TooSlow,
+        Self::Removed,
+        Self::OtherLock,
+        Self::Crowded,
+        Self::Certificate,
     ];
 
     /// The QUIC application error code that says this.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::say::letter_context;
 use super::{Event, Farewell, Node, Topic};
 use crate::flood::{PortId, Slot};
 use crate::id::{LinkId, PeerId};
@@ -15,7 +16,13 @@ impl Node {
 
     pub(super) fn hear_said(&mut self, port: PortId, slot: Slot, said: Said, repair: bool, now: Time) {
         let Some((author, boot)) = self.flood.origin(slot).map(|origin| (origin.peer, origin.boot)) else { return };
-        if slot == Slot::ME || said.hops > said.hop_limit {
+        if slot == Slot::ME || said.hops > said.hop_limit || self.removals.is_removed(&author) {
+            return;
+        }
+        let direct = self.flood.port(port).filter(|port| port.peer == author).map(|port| port.link);
+        if let Some(link) = direct
+            && !self.within_quota(link, said.len(), true, now)
+        {
             return;
         }
         if !self.broadcast.is_new(slot, said.seq) {
@@ -130,7 +137,7 @@ impl Node {
             self.counters.violations += 1;
             return;
         };
-        if author == self.me || message.hops > note.hop_limit {
+        if author == self.me || message.hops > note.hop_limit || self.removals.is_removed(&author) {
             return;
         }
         match note.lane {
@@ -151,6 +158,14 @@ impl Node {
         {
             return;
         }
+        let context = letter_context(&self.mesh, note.boot, note.seq);
+        let letter = message.body.as_ref();
+        let Some(body) = letter.and_then(|letter| self.letters.open(&self.identity, &author, &context, letter)) else {
+            self.counters.forgeries += 1;
+            tracing::warn!(target: "peerflock::message", ?author, "a letter to us that does not open");
+            return;
+        };
+        let message = Message { body: Some(body), ..message };
         let (ready, upto) = self.private.take(author, note.boot, Place { seq: note.seq, after }, message);
         self.counters.messages_first += ready.len() as u64;
         let receipt = Receipt { to: author, boot: note.boot, upto };

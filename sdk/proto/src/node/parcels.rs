@@ -37,6 +37,9 @@ impl Node {
             return;
         }
         held.hear(now);
+        if !self.within_quota(link, bytes.len(), false, now) {
+            return;
+        }
         let Some(port) = self.flood.port_of(link) else { return };
         let Ok((number, items)) = parcel::decode(bytes) else {
             self.counters.violations += 1;
@@ -93,12 +96,15 @@ impl Node {
         let link = came.0;
         let (Some(origin), Some(neighbor)) = (self.flood.origin(slot), self.flood.port(port)) else { return };
         let (peer, boot, direct) = (origin.peer, origin.boot, origin.peer == neighbor.peer);
-        if slot == Slot::ME || packet.hops >= packet.hop_limit {
+        if slot == Slot::ME || packet.hops >= packet.hop_limit || self.removals.is_removed(&peer) {
             return;
         }
         if origin.packets.contains(u64::from(packet.seq)) {
             self.counters.state_packets_duplicate += 1;
             return self.came_again(slot, port, false);
+        }
+        if direct && !self.within_quota(link, packet.payload.len(), true, now) {
+            return;
         }
         // The link proves its own end; for anybody else's packets a manifest must come.
         let shunned = self.flood.origin_mut(slot).is_some_and(|origin| origin.is_shunned(port, now));
@@ -113,7 +119,7 @@ impl Node {
         if matches!(trust, Trust::Altered { .. } | Trust::Refused) {
             return;
         }
-        let counts = !matches!(trust, Trust::Held { .. });
+        let counts = !matches!(trust, Trust::Held { .. } | Trust::Doubted);
         if counts && self.roster.heard(&peer, boot, now) {
             self.member_returned(peer, now);
         }
@@ -126,15 +132,22 @@ impl Node {
         self.flood.first(slot, port, false, now);
         self.counters.state_packets_first += 1;
         self.note_first(link);
-        let targets = if packet.relayed { self.targets(slot, Some(port)) } else { PortSet::default() };
-        if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
-            self.counters.state_packets_forwarded += targets.len() as u64;
-            let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
-            self.flood.enqueue(targets, slot, &Kept::Nothing, |whose| Item::State { whose, packet: onward.clone() });
+        if trust != Trust::Doubted {
+            self.pass_on_packet(slot, Some(port), &packet);
         }
         if counts && self.apply_state(link, peer, direct, &packet.payload, now).is_err() {
             self.counters.violations += 1;
             tracing::warn!(target: "peerflock::state", origin = ?peer, "state that does not decode");
+        }
+    }
+
+    /// A packet of another origin goes on along its tree.
+    pub(super) fn pass_on_packet(&mut self, slot: Slot, from: Option<PortId>, packet: &Packet) {
+        let targets = if packet.relayed { self.targets(slot, from) } else { PortSet::default() };
+        if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
+            self.counters.state_packets_forwarded += targets.len() as u64;
+            let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
+            self.flood.enqueue(targets, slot, &Kept::Nothing, |whose| Item::State { whose, packet: onward.clone() });
         }
     }
 

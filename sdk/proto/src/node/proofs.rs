@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CloseReason, Node};
-use crate::flood::{Came, Findings, Kept, PortId, Slot, Trust};
+use crate::flood::{Altered, Came, Findings, Kept, PortId, Slot, Trust};
 use crate::id::{LinkId, PeerId};
 use crate::state::tick_frame;
 use crate::time::Time;
@@ -122,7 +122,9 @@ impl Node {
         let Ok(tick) = tick_frame::tick(&packet.payload) else { return Trust::Refused };
         let (peer, boot) = (origin.peer, origin.boot);
         let leaf = origin.ledger.leaf(packet, &mesh, &peer, boot);
-        let trust = origin.ledger.judge(packet, leaf, tick, came, now);
+        let neighbor = self.overlay.get(came.0).and_then(|held| held.peer);
+        let parole = !direct && neighbor.is_some_and(|neighbor| self.repute.is_on_parole(&neighbor, now));
+        let trust = origin.ledger.judge(packet, leaf, tick, came, parole, now);
         if let Some(seq) = origin.ledger.ask(now) {
             self.say_to(came.0, &Frame::WantProof { origin: peer, seq });
         }
@@ -134,6 +136,7 @@ impl Node {
                     self.close(came.0, CloseReason::Violation, now);
                 } else if !direct {
                     self.go_round(slot, came.0, now);
+                    self.note_lie(Altered { by: came.0, at: now }, now);
                 }
             }
             Trust::Held { new: true } => {
@@ -151,11 +154,12 @@ impl Node {
     pub(super) fn hear_manifest(&mut self, port: PortId, slot: Slot, manifest: Manifest, came: Came, now: Time) {
         let (Some(origin), Some(neighbor)) = (self.flood.origin(slot), self.flood.port(port)) else { return };
         let (peer, boot, direct) = (origin.peer, origin.boot, origin.peer == neighbor.peer);
-        if slot == Slot::ME || manifest.hops > manifest.hop_limit || !origin.ledger.is_news(&manifest) {
+        let other = origin.ledger.contradiction(&manifest).cloned();
+        if slot == Slot::ME || manifest.hops > manifest.hop_limit || (other.is_none() && !origin.ledger.is_news(&manifest)) {
             return;
         }
         // What came from the origin itself needs no proof where it ends.
-        if direct && !origin.ledger.is_waiting() && self.targets(slot, Some(port)).is_empty() {
+        if direct && other.is_none() && !origin.ledger.is_waiting() && self.targets(slot, Some(port)).is_empty() {
             return;
         }
         let mesh = self.mesh;
@@ -165,6 +169,9 @@ impl Node {
             tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?came.0, "a proof that its origin did not sign");
             // Whoever passes one on has looked at it.
             return self.close(came.0, CloseReason::Violation, now);
+        }
+        if let Some(other) = other {
+            return self.expose(slot, manifest, other, now);
         }
         let findings = self.flood.origin_mut(slot).map(|origin| origin.ledger.prove(&manifest, now)).unwrap_or_default();
         self.send_manifest(slot, Some(port), manifest, came);
@@ -177,13 +184,17 @@ impl Node {
         {
             origin.forget_packets();
         }
-        for link in findings.altered {
+        for altered in findings.altered {
             self.counters.forgeries += 1;
-            tracing::warn!(target: "peerflock::flood", origin = ?peer, ?link, "packets were altered on the way");
-            self.go_round(slot, link, now);
+            tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?altered.by, "packets were altered on the way");
+            self.go_round(slot, altered.by, now);
+            self.note_lie(altered, now);
         }
         if let Some(from) = findings.undo {
             self.undo_state(slot, peer, from, now);
+        }
+        for (link, packet) in findings.onward {
+            self.pass_on_packet(slot, self.flood.port_of(link), &packet);
         }
         for (link, payload) in findings.released {
             if self.apply_state(link, peer, false, &payload, now).is_err() {
@@ -193,7 +204,7 @@ impl Node {
     }
 
     /// A neighbor is not to be relied upon for an origin: others are asked.
-    fn go_round(&mut self, slot: Slot, link: LinkId, now: Time) {
+    pub(super) fn go_round(&mut self, slot: Slot, link: LinkId, now: Time) {
         if let Some((prune, graft)) = self.flood.shun(slot, link, now) {
             self.say_to(link, &Frame::Prune(vec![prune]));
             self.graft(graft);

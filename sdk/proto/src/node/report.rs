@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::config::Profile;
-use crate::id::{Boot, LinkId, MeshId, PeerId};
+use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
 use crate::time::{MeshTime, Time};
 
 /// One who is here.
@@ -38,6 +38,8 @@ pub struct LinkInfo {
     pub address: SocketAddr,
     /// Round trip, where one was measured.
     pub rtt: Option<Duration>,
+    /// Where the other end saw us when we dialed it: behind a router, what the router makes of our address. Its word only.
+    pub observed: Option<SocketAddr>,
 }
 
 /// A sign of who is in a mesh, for resolvers to publish: two members of one mesh that show different ones for long see different
@@ -87,6 +89,12 @@ pub struct Counters {
     pub violations: u64,
     /// Packets and messages whose proof of origin did not hold.
     pub forgeries: u64,
+    /// Members that said different things to different neighbors, proved by their own signatures. They are out.
+    pub equivocations: u64,
+    /// Neighbors dropped because they passed on lies again and again, or sent too much.
+    pub neighbors_banished: u64,
+    /// Frames and datagrams dropped because more came than a member may send.
+    pub over_quota: u64,
     /// Admissions that did not end in a proof of the password.
     pub guesses_failed: u64,
     /// Strangers not listened to because of too many guesses from their address.
@@ -103,6 +111,11 @@ impl Node {
     /// Who we are.
     pub fn peer_id(&self) -> PeerId {
         self.me
+    }
+
+    /// Its key, for what is signed beside the protocol: begin what you sign with what it is for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// In which of our lives.
@@ -170,8 +183,10 @@ impl Node {
 
     /// The links to admitted members.
     pub fn links(&self) -> Vec<LinkInfo> {
-        let info =
-            |(link, peer)| self.overlay.get(link).map(|held| LinkInfo { link, peer, address: held.address, rtt: held.rtt });
+        let info = |(link, peer)| {
+            let held = self.overlay.get(link)?;
+            Some(LinkInfo { link, peer, address: held.address, rtt: held.rtt, observed: held.observed })
+        };
         self.overlay.neighbors().filter_map(info).collect()
     }
 

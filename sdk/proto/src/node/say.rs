@@ -1,13 +1,14 @@
 //! What we say: messages, presence, goodbye.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{CloseReason, Event, Node, Output, Target, Topic};
 use crate::flood::{Kept, PortId, PortSet, Slot};
-use crate::id::{LinkId, PeerId};
+use crate::id::{Boot, LinkId, MeshId, PeerId};
 use crate::message::{Place, SendError};
 use crate::time::Time;
 use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAID_BYTES_MAX, Said, Signed, Speech, codec};
@@ -16,6 +17,15 @@ use crate::wire::{Body, Content, Frame, Item, Lane, Message, Note, Presence, SAI
 const SEAL_EVERY: Duration = Duration::from_millis(240);
 /// What was said last is sealed after so long if nothing more is said.
 const SEAL_WAIT: Duration = Duration::from_millis(240);
+
+/// A letter opens only as the message that it was written for.
+pub(super) fn letter_context(mesh: &MeshId, boot: Boot, seq: u64) -> [u8; 44] {
+    let mut context = [0; 44];
+    context[..32].copy_from_slice(&mesh.0);
+    context[32..36].copy_from_slice(&boot.0.to_le_bytes());
+    context[36..].copy_from_slice(&seq.to_le_bytes());
+    context
+}
 
 impl Node {
     /// Sends a message. Everyone who stays in the mesh gets one to all, once, in our order; so does the one whom it is for.
@@ -28,6 +38,7 @@ impl Node {
         let body = |payload| Body::App { topic: topic.0, payload };
         match to {
             Target::All if alone => return Err(SendError::NobodyThere),
+            Target::All | Target::AllAndMe if !self.may_say(payload.len(), now) => return Err(SendError::TooFast),
             Target::All => self.say_to_all(&to_all(payload), false),
             Target::AllAndMe => {
                 self.say_to_all(&to_all(payload), false);
@@ -35,8 +46,8 @@ impl Node {
             }
             Target::Hops(hops) => {
                 self.near_seq += 1;
-                if let Some(message) =
-                    self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), &body(payload))
+                if let Ok(body) = codec::encode(&body(payload))
+                    && let Some(message) = self.author_message(Lane::Near, self.near_seq, hops.min(self.config.hop_limit), body)
                     && hops > 0
                 {
                     self.forward_message(Slot::ME, None, message);
@@ -80,6 +91,12 @@ impl Node {
         Ok(())
     }
 
+    /// Whether so much may be said to all: neighbors would drop what is more.
+    fn may_say(&mut self, bytes: usize, now: Time) -> bool {
+        let rate = self.config.limits.origin_bytes_per_second / 2;
+        self.said.take(bytes, rate, now)
+    }
+
     /// What can be wrong with a message whoever it is for.
     fn check(&self, payload: &Bytes) -> Result<(), SendError> {
         let (len, max) = (payload.len(), self.config.limits.message_bytes);
@@ -92,7 +109,11 @@ impl Node {
 
     pub(super) fn say_to_one(&mut self, peer: PeerId, place: Place, body: &Body) {
         let lane = Lane::One { to: peer, after: place.after };
-        if let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, body)
+        let context = letter_context(&self.mesh, self.boot, place.seq);
+        let letter =
+            codec::encode(body).ok().and_then(|body| self.letters.seal(&self.identity, &peer, &context, &body, &mut self.rng));
+        if let Some(letter) = letter
+            && let Some(message) = self.author_message(lane, place.seq, self.config.hop_limit, letter)
             && let Some(message) = self.private.sent(peer, place.seq, message, self.now)
         {
             self.route(peer, &Frame::Message(message));
@@ -169,8 +190,7 @@ impl Node {
     }
 
     /// A message to those near, or to one.
-    fn author_message(&self, lane: Lane, seq: u64, hop_limit: u8, body: &Body) -> Option<Message> {
-        let body = codec::encode(body).ok()?;
+    fn author_message(&self, lane: Lane, seq: u64, hop_limit: u8, body: Bytes) -> Option<Message> {
         let note = Note { boot: self.boot, lane, seq, hop_limit, body_hash: *blake3::hash(&body).as_bytes() };
         let header = Signed::new(&self.identity, &self.mesh, "message", &note)?;
         Some(Message { header, hops: 1, body: Some(body) })
@@ -202,7 +222,9 @@ impl Node {
         let neighbors: Vec<PeerId> = self.overlay.neighbors().map(|(_, peer)| peer).collect();
         let (free, within) = (self.free_places(), self.welcome_within(now));
         let profile = self.config.profile.clone();
-        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, within, self.message_seq)
+        let addresses: &[SocketAddr] = if self.config.relay_only { &[] } else { &self.config.addresses };
+        let (seq, certificate) = (self.presence_seq, self.certificate());
+        Presence::new(self.boot, seq, profile, addresses, neighbors, free, within, self.message_seq, certificate)
             .sign(&self.identity, &self.mesh)
     }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::admission::{Certificate, LockId, Revocations};
 use crate::config::Profile;
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
 use crate::time::MeshTime;
 use crate::wire::{
-    Adoption, Alias, Body, Content, Frame, Holding, Item, Keyframe, Known, Lane, MANIFEST_MAX, Manifest, Marks, Message, Note,
-    Numbered, Packet, Presence, Receipt, Referral, Said, Seal, Signed, Standing, UNRELAYED_HOP_LIMIT, Verdict, Welcome, Whose,
-    codec, parcel,
+    Adoption, Alias, Body, Confirm, Content, Frame, Holding, Item, Keyframe, Known, Lane, MANIFEST_MAX, Manifest, Marks, Message,
+    Note, Numbered, Packet, Presence, Receipt, Referral, Said, Seal, Signed, Standing, UNRELAYED_HOP_LIMIT, Verdict, Welcome,
+    Whose, codec, parcel,
 };
 
 /// A sample: what sort it is of, and its bytes.
@@ -90,16 +91,27 @@ fn all_frames() -> Vec<Frame> {
     let (origin, boot) = (peer(), Boot(300));
     let standing = Standing { origin, boot, upto: 70_000 };
     let profile = Profile { name: "Ann".into(), data: Bytes::from_static(b"red") };
-    let presence =
-        Presence::new(boot, 9, profile, &[address()], vec![PeerId([2; 32]), PeerId([3; 32])], 2, Duration::from_millis(40), 12);
+    let presence = Presence::new(
+        boot,
+        9,
+        profile,
+        &[address()],
+        vec![PeerId([2; 32]), PeerId([3; 32])],
+        2,
+        Duration::from_millis(40),
+        12,
+        None,
+    );
     let note = Note { boot, lane: Lane::One { to: PeerId([2; 32]), after: 3 }, seq: 4, hop_limit: 16, body_hash: [5; 32] };
     let signed = |what: &str| Signed::new(&identity(), &mesh(), what, &note).expect("short");
     let holding = Holding { entity: entity(), number: 2, owner: Some(origin), previous: None, adopted: true };
     let referrals = vec![Referral { address: address(), peer: origin }];
     let welcome = Welcome {
+        lock: LockId::default(),
         tag: [7; 32],
         boot,
         verdict: Verdict::Full,
+        certificate: None,
         mesh_time: MeshTime(1_234_567),
         observed: address(),
         referrals: referrals.clone(),
@@ -118,9 +130,16 @@ fn all_frames() -> Vec<Frame> {
         body: Bytes::from_static(&[1, 0, 2, 0, 3, 0]),
     };
     vec![
-        Frame::Hello { share: share() },
+        Frame::Hello { lock: LockId::NEWEST, share: share() },
         Frame::Share { share: share() },
-        Frame::Confirm { tag: [7; 32], boot, links: 2, registry: [8; 16] },
+        Frame::Confirm(Confirm {
+            tag: [7; 32],
+            boot,
+            links: 2,
+            registry: [8; 16],
+            certificate: Some(certificate()),
+            hidden: false,
+        }),
         Frame::Welcome(welcome),
         Frame::Refer(referrals),
         Frame::Presence(presence.sign(&identity(), &mesh()).expect("short")),
@@ -142,6 +161,12 @@ fn all_frames() -> Vec<Frame> {
         Frame::Retire,
         Frame::Stay,
         Frame::Roster(vec![Known::new(&origin, boot, 3)]),
+        Frame::Vote(signed("vote")),
+        Frame::Removal { record: signed("removal"), letter: Some(Bytes::from(vec![6; 72])) },
+        Frame::Evidence { origin, boot, one: manifest(2), other: manifest(1) },
+        Frame::Revocations(Revocations::issue(&identity(), &mesh(), 3, [7, 9]).expect("few")),
+        Frame::Guessed(vec![address().ip()]),
+        Frame::Lock { lock: LockId { epoch: 1, record: 2 }, proof: [9; 32] },
     ]
 }
 
@@ -160,6 +185,14 @@ fn all_bodies() -> Vec<Body> {
     ]
 }
 
+fn certificate() -> Certificate {
+    Certificate::issue(&identity(), &mesh(), peer(), 7, Some(1_800_000_000))
+}
+
+fn manifest(count: usize) -> Manifest {
+    Manifest { first: 7, hop_limit: 16, hops: 2, leaves: vec![[5; 8]; count], signature: Signature([3; 64]) }
+}
+
 fn said(content: Content) -> Said {
     Said { seq: 258, hops: 1, hop_limit: 9, content, seal: Some(Seal { covers: 2, signature: Signature([3; 64]) }) }
 }
@@ -170,8 +203,6 @@ fn items() -> Vec<Item> {
         let (hop_limit, hops) = if relayed { (16, 2) } else { (UNRELAYED_HOP_LIMIT, 0) };
         Packet { seq: 300, hop_limit, hops, relayed, payload: Bytes::from_static(&[0x4c, 0x11, 0x22, 0x33, 0x44, 0x55]) }
     };
-    let manifest =
-        |count| Manifest { first: 7, hop_limit: 16, hops: 2, leaves: vec![[5; 8]; count], signature: Signature([3; 64]) };
     vec![
         Item::State { whose: named, packet: packet(true) },
         Item::State { whose: Whose::Neighbor, packet: packet(false) },

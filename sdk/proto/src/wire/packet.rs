@@ -5,6 +5,7 @@
 //! that passed it on, who is a member; see `flood::Ledger` for what becomes of it.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{Boot, Identity, MeshId, PeerId, Signature, Verifier};
 
@@ -61,7 +62,7 @@ impl Packet {
 }
 
 /// An origin's signature over many of its packets, an item of a parcel. Whose it is the parcel says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     /// The number of the first packet. The others follow it without a gap.
     pub(crate) first: u32,
@@ -95,6 +96,17 @@ impl Manifest {
     /// The number of the last packet.
     pub(crate) fn last(&self) -> u32 {
         self.first.saturating_add(self.leaves.len().saturating_sub(1) as u32)
+    }
+
+    /// Whether it has as many leaves as one may have: where it did not come in a parcel, which knows no other.
+    pub(crate) fn is_sound(&self) -> bool {
+        (1..=MANIFEST_MAX).contains(&self.leaves.len()) && self.first.checked_add(self.leaves.len() as u32).is_some()
+    }
+
+    /// Whether one of the two is a lie: they say different things of the same packet.
+    pub(crate) fn contradicts(&self, other: &Self) -> bool {
+        let (first, last) = (self.first.max(other.first), self.last().min(other.last()));
+        (first..=last).any(|seq| matches!((self.leaf(seq), other.leaf(seq)), (Some(one), Some(other)) if one != other))
     }
 
     /// The hash of a packet that it covers.
