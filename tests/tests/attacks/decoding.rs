@@ -100,12 +100,12 @@ fn deep_nesting_ends_before_the_stack_does() {
     #[derive(Debug, Deserialize)]
     struct Tree {
         #[expect(dead_code, reason = "only its depth matters")]
-        branches: Vec<Tree>,
+        branches: Vec<Self>,
     }
     #[derive(Debug, Deserialize)]
     enum Wrapped {
         #[expect(dead_code, reason = "only its depth matters")]
-        Again(Option<Box<Wrapped>>),
+        Again(Option<Box<Self>>),
     }
     for byte in [0, 1, 2, 255] {
         let deep = vec![byte; codec::VALUE_BYTES_MAX];

@@ -292,7 +292,8 @@ impl Node {
         tracing::warn!(target: "peerflock::admission", ?by, "we were removed from the mesh");
         let links: Vec<LinkId> = self.overlay.iter().map(|(link, _)| link).collect();
         for link in links {
-            self.close(link, CloseReason::Goodbye, now);
+            // No goodbye: neighbors are to hear from the record what this is.
+            self.close(link, CloseReason::Removed, now);
         }
         self.event(Event::WeWereRemoved { by });
         self.left = true;

@@ -65,11 +65,11 @@ mod tests {
     #[test]
     fn what_holds_itself_ends_before_the_stack_does() {
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
-        struct Tree(Vec<Tree>);
+        struct Tree(Vec<Self>);
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         enum List {
             End,
-            More(Box<List>),
+            More(Box<Self>),
         }
         let mut bytes = vec![1; VALUE_BYTES_MAX];
         bytes.push(0);

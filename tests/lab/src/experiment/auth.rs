@@ -33,9 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const TIMED: u32 = 2_000;
 /// What a signature covers, in bytes.
 const SIGNED_BYTES: usize = 160;
-/// Who lies, to whom, about whom.
-const RECEIVER: usize = 2;
+/// About whom lies are told, to whom, and who may: where there are two ways, whichever of them has the packet first.
 const ORIGIN: usize = 0;
+const RECEIVER: usize = 2;
+const RELAYS: [usize; 2] = [1, 3];
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -202,8 +203,7 @@ fn lie(pairs: &[(usize, usize)], options: &Options, dice: &mut Dice) -> Option<D
     let (armed, sent) = (Rc::new(RefCell::new(Dice::new(dice.roll()))), Rc::new(Cell::new(false)));
     let (draw, told) = (armed, sent.clone());
     wires.tap(move |passing| {
-        // Whoever it is that passes it on.
-        if passing.from == ORIGIN || passing.to != RECEIVER || !passing.datagram || told.get() {
+        if !RELAYS.contains(&passing.from) || (passing.to, passing.datagram) != (RECEIVER, true) || told.get() {
             return;
         }
         let altered = forge::alter_relayed(&passing.bytes, |_, payload| {
