@@ -1,8 +1,8 @@
 //! Which of an origin's relayed packets are proved, and which are still a neighbor's word.
 //!
 //! A relayed packet counts and goes on at once. Its hash is kept until a manifest of its origin comes, a quarter of a second later: then
-//! it is proved, or found to be altered. Who leaves manifests out gains a second: after that packets wait for their proof, and what
-//! counted without one is undone.
+//! it is proved, or found to be altered. Who leaves manifests out gains a second: after that packets wait for their proof, and after
+//! another what counted without one is undone.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +21,9 @@ const HELD_MAX: usize = 64;
 const AHEAD_MAX: u32 = 1_024;
 /// Where a packet waits for longer, those after it do not count before they are proved.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What counted without a proof for so long is undone, where few manifests came yet: an origin that begins to be relayed sends some packets that
+/// none covers. Where they come all the time, it is undone as soon as patience ends.
+const WITHDRAWN: Duration = Duration::from_secs(2);
 /// A packet that waits for so long should have been proved: the neighbor that passes them on is asked, and again after a while.
 const OVERDUE: Duration = Duration::from_millis(400);
 const ASK_EVERY: Duration = Duration::from_millis(120);
@@ -227,8 +230,10 @@ impl Ledger {
         std::mem::take(&mut self.waiting).iter().filter(|one| one.held.is_none()).map(|one| one.tick).min()
     }
 
-    /// Proofs are late: what counted on a neighbor's word does so no more. From which tick on it is to be undone.
-    pub(crate) fn withdraw(&mut self) -> Option<Tick> {
+    /// Where proofs are so late that nobody has them: what counted on a neighbor's word does so no more. From which tick on it is to be undone.
+    pub(crate) fn withdraw(&mut self, now: Time) -> Option<Tick> {
+        let patience = if self.kept.len() >= KEPT_MAX { PATIENCE } else { WITHDRAWN };
+        self.oldest().filter(|oldest| now.since(oldest.at) > patience)?;
         let lent = |one: &Waiting| one.held.is_none();
         let from = self.waiting.iter().filter(|one| lent(one)).map(|one| one.tick).min();
         self.waiting.retain(|one| !lent(one));
@@ -318,7 +323,8 @@ mod tests {
             assert_eq!(origin.hear(&mut ledger, &origin.packet(seq), (RELAY, 0), millis(seq.into())), Trust::Lent);
         }
         assert_eq!(origin.hear(&mut ledger, &origin.packet(7), (RELAY, 0), millis(1_100)), Trust::Held { new: true });
-        assert_eq!((ledger.withdraw(), ledger.withdraw()), (Some(Tick(4)), None));
+        assert_eq!(ledger.withdraw(millis(2_004)), None);
+        assert_eq!((ledger.withdraw(millis(2_005)), ledger.withdraw(millis(2_005))), (Some(Tick(4)), None));
         assert_eq!(origin.hear(&mut ledger, &origin.packet(8), (RELAY, 0), millis(1_110)), Trust::Held { new: false });
         let released = ledger.prove(&origin.manifest(4, 8), millis(1_120)).released;
         assert_eq!(released.len(), 2, "what was held back counts once it is proved");

@@ -139,10 +139,12 @@ impl Node {
                     self.note_lie(Altered { by: came.0, at: now }, now);
                 }
             }
-            Trust::Held { new: true } => {
-                tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?came.0, "no proof came for long");
-                self.go_round(slot, came.0, now);
-                if let Some(from) = self.flood.origin_mut(slot).and_then(|origin| origin.ledger.withdraw()) {
+            Trust::Held { new } => {
+                if new {
+                    tracing::warn!(target: "peerflock::flood", origin = ?peer, link = ?came.0, "no proof came for long");
+                    self.go_round(slot, came.0, now);
+                }
+                if let Some(from) = self.flood.origin_mut(slot).and_then(|origin| origin.ledger.withdraw(now)) {
                     self.undo_state(slot, peer, from, now);
                 }
             }
