@@ -103,7 +103,6 @@ fn c1_2_a_publishers_load_stays_as_readers_grow() {
         copies
     };
     let (few, many) = (cost(&mut mesh, 1..=10), cost(&mut mesh, 11..=100));
-    println!("{few} copies for 10 readers, {many} for 100");
     assert!(many <= 1.3 * few.max(4.0), "{few} copies for 10 readers, {many} for 100");
 }
 

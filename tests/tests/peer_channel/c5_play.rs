@@ -37,8 +37,7 @@ fn c5_1_and_2_moves_are_synchronized_without_a_server() {
 #[test]
 fn c5_2_the_latency_of_moves_is_known() {
     let (calm, _) = latency(false);
-    println!("a move is seen after {calm:?} on average, over links of 10 to 50 ms");
-    assert!(calm <= millis(60), "{calm:?}");
+    assert!((millis(10)..=millis(60)).contains(&calm), "a move is seen after {calm:?} on average, over links of 10 to 50 ms");
 }
 
 /// Chat beside moves: everybody talks as fast as people can and longer than they do, and moves come as before.

@@ -18,8 +18,9 @@ use peerflock::service::sim::ServiceSim;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
     Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Node, Orphan, PeerId, Registry, SendError,
-    Shape, Target, Topic, Value,
+    Shape, Target, Value,
 };
+use peerflock_tests::wiretap::TOPIC;
 
 const PLACE: KindId = KindId(0);
 
