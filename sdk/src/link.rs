@@ -2,7 +2,8 @@
 //!
 //! One UDP socket dials and accepts. A link is one connection: TLS 1.3 with raw public keys both ways ([`tls`]), one stream
 //! for frames ([`connection`]), unreliable datagrams beside it that nothing holds back ([`congestion`]). What the link cannot
-//! take is skipped, never queued ([`meter`]); bursts are spread ([`paced`]). What is large and can wait takes what is left ([`bulk`]). Who may knock is the gate's business ([`gate`]),
+//! take is skipped, never queued ([`meter`]); bursts are spread ([`paced`]). What is large and can wait takes what is left ([`bulk`]).
+//! Beside QUIC go only small packets that find ways through routers ([`probe`]). Who may knock is the gate's business ([`gate`]),
 //! who may come in the protocol's.
 
 mod bulk;
@@ -11,15 +12,16 @@ mod conditioned;
 mod congestion;
 mod connection;
 mod endpoint;
-mod gate;
+pub(crate) mod gate;
 mod ids;
 mod meter;
 mod outbox;
 mod paced;
+pub(crate) mod probe;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 

@@ -214,7 +214,11 @@ async fn talk(
     admitted: &AtomicBool,
     events: &mpsc::Sender<LinkEvent>,
 ) -> CloseReason {
-    let stream = if dialer { connection.open_bi().await } else { connection.accept_bi().await };
+    let stream = tokio::select! {
+        biased;
+        stream = open(connection, dialer) => stream,
+        error = ignore_datagrams(connection) => Err(error),
+    };
     let (mut send, mut receive) = match stream {
         Ok(stream) => stream,
         Err(error) => return close_reason(&error),
@@ -231,6 +235,19 @@ async fn talk(
         reason = read_datagrams(link, connection, events) => reason,
         reason = accept_bulk(link, connection, events) => reason,
         reason = overdue(connection, outbox) => reason,
+    }
+}
+
+async fn open(connection: &Connection, dialer: bool) -> Result<(SendStream, RecvStream), ConnectionError> {
+    if dialer { connection.open_bi().await } else { connection.accept_bi().await }
+}
+
+/// Before there is a stream nobody is a member: QUIC would keep what a stranger sends beside it.
+async fn ignore_datagrams(connection: &Connection) -> ConnectionError {
+    loop {
+        if let Err(error) = connection.read_datagram().await {
+            return error;
+        }
     }
 }
 

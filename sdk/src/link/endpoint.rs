@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
-#[cfg(any(test, feature = "test-utils"))]
-use quinn::Runtime;
+use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, wire};
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -21,6 +19,7 @@ use super::gate::Gate;
 use super::ids::ShortIds;
 use super::meter::Meter;
 use super::paced::PacedSocket;
+use super::probe::{ProbeSocket, SideDoor};
 use super::socket::{self, CountingSocket, SocketCounters};
 use super::{LinkEvent, canonical, tls};
 use crate::conditioner::Conditioner;
@@ -79,12 +78,14 @@ struct Sockets {
     conditioner: Option<Conditioner>,
     connection_id_key: u64,
     counters: Arc<SocketCounters>,
+    door: Arc<SideDoor>,
 }
 
 impl Sockets {
     /// Puts around a socket all that ours have.
     fn wrap(&self, socket: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
-        let mut socket: Arc<dyn AsyncUdpSocket> = Arc::new(PacedSocket::new(socket));
+        let socket = ProbeSocket::new(socket, self.door.clone());
+        let mut socket: Arc<dyn AsyncUdpSocket> = Arc::new(PacedSocket::new(Arc::new(socket)));
         if let Some(conditioner) = self.conditioner {
             socket = Arc::new(ConditionedSocket::new(socket, conditioner));
         }
@@ -106,7 +107,7 @@ impl LinkEndpoint {
         connection_id_key: u64,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, OpenError> {
-        let (server_tls, client_tls) = tls::configs(identity)?;
+        let (server_tls, client_tls) = tls::configs(identity, wire::ALPN)?;
 
         let client = quinn::ClientConfig::new(Arc::new(client_tls));
 
@@ -126,7 +127,7 @@ impl LinkEndpoint {
             Some(socket) => socket,
             None => socket::open(address)?,
         };
-        let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default() };
+        let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default(), door: SideDoor::new() };
         let socket = sockets.wrap(socket);
         let endpoint = Endpoint::new_with_abstract_socket(config, Some(server.clone()), socket, Arc::new(TokioRuntime))?;
         Ok(Self { endpoint, client, server, events, sockets, bulk: Arc::default(), runtime: tokio::runtime::Handle::current() })
@@ -154,6 +155,20 @@ impl LinkEndpoint {
     /// What the socket counts.
     pub(crate) fn counters(&self) -> Arc<SocketCounters> {
         self.sockets.counters.clone()
+    }
+
+    /// What goes through the socket beside QUIC.
+    pub(crate) fn side_door(&self) -> Arc<SideDoor> {
+        self.sockets.door.clone()
+    }
+
+    /// Connects to a service that is no member, from the same socket: so that it sees us where members would.
+    pub(crate) fn connect(
+        &self,
+        client: quinn::ClientConfig,
+        address: SocketAddr,
+    ) -> Result<quinn::Connecting, quinn::ConnectError> {
+        self.endpoint.connect_with(client, address, SERVER_NAME)
     }
 
     /// Dials `address`. The future runs the link to its end; dropping it hangs up.
@@ -243,12 +258,11 @@ impl LinkEndpoint {
     }
 }
 
-/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with.
+/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with, and what strangers have.
 #[cfg(any(test, feature = "test-utils"))]
-pub(crate) fn plain(address: SocketAddr) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
-    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh())?;
+pub(crate) fn plain(socket: Arc<dyn AsyncUdpSocket>) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
+    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh(), wire::ALPN)?;
     let server = ServerConfig::with_crypto(Arc::new(server_tls));
-    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
     let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
     Ok((endpoint, quinn::ClientConfig::new(Arc::new(client_tls))))
 }

@@ -1,6 +1,7 @@
 //! The experiments, one file each, and how they fail.
 
 pub(crate) mod age;
+pub(crate) mod auth;
 pub(crate) mod churn;
 pub(crate) mod codec;
 pub(crate) mod content;
@@ -10,8 +11,10 @@ pub(crate) mod flood;
 pub(crate) mod game;
 pub(crate) mod islands;
 pub(crate) mod link;
+pub(crate) mod nat;
 pub(crate) mod ownership;
 pub(crate) mod queue;
+pub(crate) mod resolvers;
 pub(crate) mod rest;
 pub(crate) mod starve;
 mod sweep;

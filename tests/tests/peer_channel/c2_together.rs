@@ -122,9 +122,9 @@ fn c2_6_the_origin_of_a_message_is_proved() {
         if (passing.from, passing.to) == (1, 2) && passing.is_letter() {
             count.set(count.get() + 1);
             if count.get() % 2 == 1 {
-                // Another byte each time, from the last one backwards.
+                // Another byte of what was said each time; how far it travelled may be altered by whoever carries it.
                 let mut bytes = passing.bytes.to_vec();
-                let place = bytes.len() - 1 - count.get() % 60;
+                let place = bytes.len() - 1 - count.get() % 30;
                 bytes[place] ^= 1;
                 passing.bytes = bytes.into();
             }

@@ -7,6 +7,7 @@ mod c2_documents;
 mod c2_together;
 mod c5_play;
 mod content;
+mod hostile;
 mod work;
 mod x_across;
 
