@@ -141,7 +141,9 @@ async fn c2_9_a_photo_of_a_hundred_messages_arrives_at_all_though_its_sharer_lea
         transfers.push(member.content.fetch_bytes(id).unwrap());
     }
     // As soon as what it gave is one copy, it is gone without a word.
+    let shared = Instant::now();
     while sharer.content.progress(&id).unwrap().served < id.len * 105 / 100 {
+        assert!(shared.elapsed() < Duration::from_secs(120), "{:?}", transfers.last().map(Transfer::progress));
         sleep(Duration::from_millis(20)).await;
         if transfers.iter().all(|transfer| transfer.progress().complete) {
             break;
@@ -228,7 +230,9 @@ async fn c6_4_who_comes_late_or_was_interrupted_gets_all_of_it() {
     let id = members[0].content.share(Share::bytes("film", bytes.clone())).await.unwrap().id;
     members[1].offer(id).await;
     let first = members[1].content.fetch_file(id, &path).await.unwrap();
+    let begun = Instant::now();
     while first.progress().have < id.len / 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", first.progress());
         sleep(Duration::from_millis(20)).await;
     }
     // It stops in the middle, and its program with it.

@@ -27,7 +27,7 @@ const OFFERS_TOLD_MAX: usize = 256;
 /// Contents that one member may say to have as a whole.
 const WHOLE_MAX: usize = 256;
 /// How often to look around while anything is to be fetched or passed on.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// So many members pass on the offers of who is gone to somebody who comes.
 const TELLERS: usize = 3;
 /// A carried content that nobody has wanted for so long is dropped.

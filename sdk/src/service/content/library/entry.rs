@@ -17,7 +17,7 @@ const PEERS_MAX: usize = 64;
 /// Whoever sent something wrong is remembered; past so many, the content is nobody's friend and is not asked for again.
 const BLAMED_MAX: usize = 256;
 /// So long a neighbor's answers are to be asked for ahead.
-const AHEAD: Duration = Duration::from_millis(400);
+const AHEAD: Duration = Duration::from_millis(200);
 /// Groups asked of one neighbor ahead.
 const AHEAD_GROUPS: (usize, usize) = (2, 32);
 /// Bytes per second of a neighbor that has not sent anything yet.
