@@ -277,7 +277,7 @@ impl Driver {
         }
     }
 
-    /// Tells the application, and whoever waits for the mesh to start.
+    /// Tells the application and its services, and whoever waits for the mesh to start.
     fn tell(&self, events: Vec<Event>) {
         for event in &events {
             match event {
@@ -287,6 +287,7 @@ impl Driver {
                 _ => {}
             }
         }
+        let events = self.shared.services.sort(events);
         if !events.is_empty() {
             self.shared.mailbox.push_all(events);
         }
@@ -410,15 +411,13 @@ impl Driver {
             while let Ok(Some(_)) = timeout_at(deadline, tasks.join_next()).await {}
         }
         self.endpoint.shut(SHUT_DEADLINE).await;
-        self.shared.mailbox.close();
-        self.shared.closed.send_replace(true);
+        self.shared.end();
     }
 }
 
 impl Drop for Driver {
     /// A driver that is dropped on the way, with its runtime, leaves nobody waiting.
     fn drop(&mut self) {
-        self.shared.mailbox.close();
-        self.shared.closed.send_replace(true);
+        self.shared.end();
     }
 }

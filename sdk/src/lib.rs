@@ -74,6 +74,10 @@
 //! is for what is said to one: once, in its sender's order, whatever is lost and whoever of those between dies. Messages of up to some
 //! 1,000 bytes travel beside the state and as fast; longer ones take what is left of a line.
 //!
+//! # Services
+//! What takes part in a mesh beside the game and keeps out of its events is a [`service`]: a state machine with a channel of its
+//! own, as many of them on one mesh as are wanted, in programs with or without async.
+//!
 //! # Bad lines
 //! State never waits: a link that carries less than there is for it gets fewer ticks, not older ones, and
 //! [`pressure`](PeerMesh::pressure) says so. A neighbor that falls quiet is gone around within some 120 ms; one that is silent for a
@@ -97,6 +101,7 @@ mod link;
 mod metrics;
 mod peer_mesh;
 pub mod resolve;
+pub mod service;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 
@@ -112,3 +117,12 @@ pub use peerflock_proto::{
     RemovalError, RemovalRule, SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
 };
 pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+
+/// The examples of the book that need no Bevy.
+#[cfg(all(doctest, feature = "documents"))]
+mod book {
+    #[doc = include_str!("../../docs/topics.md")]
+    struct Topics;
+    #[doc = include_str!("../../docs/documents.md")]
+    struct Documents;
+}

@@ -42,6 +42,8 @@ pub struct PeerMesh {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    /// What runs the mesh, and its services.
+    runtime: tokio::runtime::Handle,
     /// Gone once the mesh is left: the driver holds the socket.
     endpoint: Weak<LinkEndpoint>,
     interface: Interface,
@@ -262,6 +264,14 @@ impl PeerMesh {
     #[cfg(feature = "test-utils")]
     pub fn rebind_to(&self, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<()> {
         self.move_to(Some(socket))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.handle.runtime
     }
 
     fn move_to(&self, socket: Option<Arc<dyn quinn::AsyncUdpSocket>>) -> io::Result<()> {

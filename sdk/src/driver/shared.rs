@@ -14,6 +14,7 @@ use super::mailbox::Mailbox;
 use crate::link::SocketCounters;
 use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
 use crate::resolve::Listing;
+use crate::service::Inboxes;
 
 /// Refusals remembered while starting: one is enough to fail, a few tell more.
 const REFUSALS_MAX: usize = 16;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     /// The node has something to say: the driver should look.
     pub(super) wake: Notify,
     pub(crate) mailbox: Mailbox,
+    /// What is not for the game but for a service beside it.
+    pub(crate) services: Inboxes,
     /// What became of the attempts to join.
     pub(crate) standing: watch::Sender<Standing>,
     /// Whether the mesh is to be left, once and for all.
@@ -77,6 +80,7 @@ impl Shared {
             origin,
             wake: Notify::new(),
             mailbox: Mailbox::default(),
+            services: Inboxes::default(),
             standing: watch::Sender::default(),
             leaving: watch::Sender::default(),
             closed: watch::Sender::default(),
@@ -115,6 +119,13 @@ impl Shared {
     pub(crate) async fn left(&self) {
         // The channel's other end is in `self`: it cannot be gone.
         _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
+    }
+
+    /// The driver is done: nobody hears anything more.
+    pub(super) fn end(&self) {
+        self.mailbox.close();
+        self.closed.send_replace(true);
+        self.services.close_all();
     }
 
     /// Waits until the driver is done.
@@ -164,7 +175,7 @@ impl Shared {
             links,
             state_hash,
             entity_count,
-            events_dropped: self.mailbox.dropped(),
+            events_dropped: self.mailbox.dropped() + self.services.dropped(),
             pressure: traffic.values().map(Traffic::pressure).max().unwrap_or_default(),
             datagrams_unsent: counted(&self.counts.datagrams_unsent),
             datagrams_skipped: counted(&self.counts.datagrams_skipped),
@@ -192,12 +203,17 @@ impl Shared {
         });
     }
 
+    /// The node's time.
+    pub(crate) fn now(&self) -> Time {
+        self.time(Instant::now())
+    }
+
     pub(super) fn time(&self, instant: Instant) -> Time {
         Time::default() + instant.duration_since(self.origin)
     }
 
     /// `None` when that is past all clocks.
-    pub(super) fn instant(&self, time: Time) -> Option<Instant> {
+    pub(crate) fn instant(&self, time: Time) -> Option<Instant> {
         self.origin.checked_add(time.since(Time::default()))
     }
 }

@@ -99,7 +99,7 @@ pub enum StartError {
 }
 
 pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, StartError> {
-    check(&mut builder)?;
+    let runtime = check(&mut builder)?;
     let interface = builder.resolved_interface();
     let bind = builder.resolved_bind(&interface);
     let conditioner = builder.resolved_conditioner()?;
@@ -144,8 +144,9 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     };
     let ticket = Ticket { name: builder.name, peer: Some(peer), addresses, lock };
     // From here on, giving up drops the handle, and with it the mesh.
-    let mesh =
-        PeerMesh { handle: Arc::new(Handle { shared: shared.clone(), endpoint: door, interface, peer, boot, mesh, ticket }) };
+    let mesh = PeerMesh {
+        handle: Arc::new(Handle { shared: shared.clone(), runtime, endpoint: door, interface, peer, boot, mesh, ticket }),
+    };
     match join(&shared, tried, builder.lan, builder.require_members.unwrap_or(tried > 0)).await {
         Ok(()) => Ok(mesh),
         Err(error) => {
@@ -155,11 +156,9 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     }
 }
 
-/// Makes sense of what was told, or says why there is none.
-fn check(builder: &mut PeerMeshBuilder) -> Result<(), StartError> {
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(StartError::NoRuntime);
-    }
+/// Makes sense of what was told, and finds the runtime, or says why not.
+fn check(builder: &mut PeerMeshBuilder) -> Result<tokio::runtime::Handle, StartError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
     if !ticket::is_name(&builder.name) {
         return Err(StartError::InvalidName { name: builder.name.clone() });
     }
@@ -173,7 +172,7 @@ fn check(builder: &mut PeerMeshBuilder) -> Result<(), StartError> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(runtime)
 }
 
 /// The key that admission needs. Stretching a password takes a while and much memory, on purpose: not on an async thread.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::config::Profile;
-use crate::id::{Boot, LinkId, MeshId, PeerId};
+use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
 use crate::time::{MeshTime, Time};
 
 /// One who is here.
@@ -109,6 +109,11 @@ impl Node {
     /// Who we are.
     pub fn peer_id(&self) -> PeerId {
         self.me
+    }
+
+    /// Its key, for what is signed beside the protocol: begin what you sign with what it is for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// In which of our lives.
