@@ -53,6 +53,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod chat;
 #[cfg(feature = "documents")]
 pub mod documents;
 mod host;

@@ -5,8 +5,8 @@ use peerflock::{CloseReason, Conditioner, Event, Farewell, Identity, PeerId, Pee
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use tokio::time::{Instant, sleep};
 
-use super::wiretap::Wires;
 use super::{TOPIC, config, heard, millis, row, seconds, send};
+use peerflock_tests::wiretap::Wires;
 
 fn builder(network: &VirtualNetwork, name: &str, n: u8) -> PeerMeshBuilder {
     PeerMesh::named(name).identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())

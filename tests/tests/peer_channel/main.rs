@@ -6,9 +6,6 @@ mod c1_publish;
 mod c2_documents;
 mod c2_together;
 mod c5_play;
-#[allow(dead_code, reason = "shared with the tests of weaknesses, which use the rest")]
-#[path = "../weaknesses/wiretap.rs"]
-mod wiretap;
 mod x_across;
 
 use std::time::Duration;

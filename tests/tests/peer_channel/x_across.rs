@@ -10,8 +10,8 @@ use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{Candidate, Input, SendError, Target};
 use tokio::time::sleep;
 
-use super::wiretap::Wires;
 use super::{TOPIC, config, heard, members, millis, seconds, send};
+use peerflock_tests::wiretap::Wires;
 
 fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
     PeerMesh::named("across").identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())
