@@ -32,7 +32,7 @@ fn until(rooms: &mut [&mut Room], mut done: impl FnMut(&[&mut Room], &[Vec<RoomE
 }
 
 fn lines(room: &Room) -> Vec<(String, String)> {
-    let said = |line: &chat::Line| line.speaker.as_ref().map(|speaker| (speaker.name.clone(), line.text.clone()));
+    let said = |line: &Line| line.speaker.as_ref().map(|speaker| (speaker.name.clone(), line.text.clone()));
     room.chat().lines().filter_map(said).collect()
 }
 
@@ -52,8 +52,8 @@ fn two_meet_talk_and_part() {
         members.len() == 2 && members[0].color != members[1].color
     });
 
-    ada.say("hello", Instant::now()).unwrap();
-    bo.say("hi \u{1b}[2J", Instant::now()).unwrap();
+    ada.say("hello").unwrap();
+    bo.say("hi \u{1b}[2J").unwrap();
     until(&mut [&mut ada, &mut bo], |rooms, _| rooms.iter().all(|room| lines(room).len() == 2));
     for room in [&ada, &bo] {
         let mut lines = lines(room);
