@@ -32,6 +32,8 @@ pub struct Card {
     pub room: Option<RoomFacts>,
     /// The claim to a seat; `None` for who only watches, or has not claimed one yet. See [`seats`](crate::seats).
     pub claim: Option<u32>,
+    /// Whether the member wants no seat.
+    pub watches: bool,
     /// The team; what that means is the game's business.
     pub team: u8,
     /// Whether the member is in the game that the room started.
@@ -56,9 +58,9 @@ pub struct RoomFacts {
 impl Card {
     /// The card as [`Profile::data`](peerflock::Profile).
     pub fn encode(&self) -> Bytes {
-        let Self { ready, color, claim, team, playing, closed_from, .. } = *self;
+        let Self { ready, color, claim, watches, team, playing, closed_from, .. } = *self;
         let (room, metadata) = (self.room.clone(), self.metadata.clone());
-        let wire = WireCard::V2 { ready, color, room, claim, team, playing, closed_from, metadata };
+        let wire = WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata };
         // Facts are cleaned when they are made, so a card is far below every limit; an empty one reads as the default.
         codec::encode(&wire).unwrap_or_default()
     }
@@ -70,10 +72,10 @@ impl Card {
             Ok(WireCard::V1 { ready, color, room }) => {
                 Self { ready, color: color % COLORS, room: room.map(RoomFacts::cleaned), ..Self::default() }
             }
-            Ok(WireCard::V2 { ready, color, room, claim, team, playing, closed_from, metadata }) => {
+            Ok(WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata }) => {
                 let (color, room) = (color % COLORS, room.map(RoomFacts::cleaned));
                 let metadata = metadata.into_iter().filter_map(|(key, value)| entry(&key, &value)).take(METADATA_MAX).collect();
-                Self { ready, color, room, claim, team, playing, closed_from, metadata }
+                Self { ready, color, room, claim, watches, team, playing, closed_from, metadata }
             }
             Err(_) => Self::default(),
         }
@@ -111,6 +113,7 @@ enum WireCard {
         color: u8,
         room: Option<RoomFacts>,
         claim: Option<u32>,
+        watches: bool,
         team: u8,
         playing: bool,
         closed_from: Option<u32>,
@@ -136,7 +139,7 @@ mod tests {
         let old = [0, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0];
         assert_eq!(Card::decode(&old), card, "who has an earlier lobby is shown with what it says");
         let card = Card { claim: Some(9), team: 2, closed_from: Some(5), ..card };
-        assert_eq!(&card.encode()[..], [1, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 1, 9, 2, 0, 1, 5, 0]);
+        assert_eq!(&card.encode()[..], [1, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 1, 9, 0, 2, 0, 1, 5, 0]);
     }
 
     #[test]

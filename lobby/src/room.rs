@@ -31,8 +31,6 @@ pub struct Room {
     chat: Chat,
     /// The mesh's chat; `None` if the mesh was left before we could join it.
     talk: Option<talk::Chat>,
-    /// Whether we want a seat.
-    plays: bool,
     /// When we claimed a seat, and what became of it, once told.
     claimed_at: Option<Instant>,
     seat_told: Option<bool>,
@@ -101,7 +99,8 @@ pub enum RoomEvent {
 impl Room {
     /// The room that `mesh`, started with [`RoomOptions`], is.
     pub fn new(mesh: PeerMesh, options: &RoomOptions) -> Self {
-        let card = Card { color: mesh.id().0[0] % COLORS, room: options.facts(), ..Card::default() };
+        let (color, room) = (mesh.id().0[0] % COLORS, options.facts());
+        let card = Card { color, room, watches: options.watch, ..Card::default() };
         let now = Instant::now();
         let alone = mesh.members().len() < 2;
         let room = Self {
@@ -109,7 +108,6 @@ impl Room {
             card,
             chat: Chat::default(),
             talk: talk::Chat::join(&mesh).inspect_err(|error| tracing::warn!(%error, "no chat in this room")).ok(),
-            plays: !options.watch,
             claimed_at: None,
             seat_told: None,
             owner: None,
@@ -277,12 +275,14 @@ impl Room {
     /// Asks everyone whether to start the game; `round` is a fresh random number. What comes of it arrives from
     /// [`poll`](Self::poll).
     pub fn start_game(&mut self, round: u64, now: Instant) -> Vec<RoomEvent> {
-        if self.seat() == Err(NoSeat::Taken) || self.seat() == Err(NoSeat::Closed) {
+        if self.card.watches || matches!(self.seat(), Err(NoSeat::Taken | NoSeat::Closed)) {
             return vec![RoomEvent::NoSeat(self.no_seat_words())];
         }
-        // Who watches is not asked.
+        // Who watches is not asked; who has just come and not sat down yet is.
+        let seated = self.seated();
+        let stands = |peer: &PeerId| self.known.get(peer).is_none_or(|(_, card)| card.claim.is_none() && !card.watches);
         let members = self.members();
-        let players = members.iter().filter(|member| !member.me && member.seated);
+        let players = members.iter().filter(|member| !member.me && (seated.contains(&member.peer) || stands(&member.peer)));
         let others: Vec<(PeerId, bool)> = players.map(|member| (member.peer, member.ready)).collect();
         let actions = self.starting.propose(round, &others, now);
         self.act(actions)
@@ -424,7 +424,7 @@ impl Room {
     /// Claims a seat once we know who is here, tells what became of it, and keeps up with who owns the room.
     fn sit_down(&mut self, now: Instant, events: &mut Vec<RoomEvent>) {
         let all_known = self.mesh.members().iter().all(|member| member.me || self.known.contains_key(&member.peer));
-        if self.plays && self.card.claim.is_none() && all_known && self.card.room.is_some() {
+        if !self.card.watches && self.card.claim.is_none() && all_known && self.card.room.is_some() {
             self.card.claim = Some(seats::next_claim(&self.wishes()));
             self.claimed_at = Some(now);
             self.show_card();
