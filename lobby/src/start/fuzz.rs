@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// Seeds of stories; each is another one.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 600;
 /// How long a story goes on before all is left to come to rest.
 const STORY: Duration = Duration::from_secs(120);
 
@@ -295,7 +295,7 @@ fn no_room_is_ever_stuck() {
     }
     let all = [Moment::Room, Moment::Countdown, Moment::Opening, Moment::HandOver, Moment::Game, Moment::Return];
     assert_eq!(died, BTreeSet::from(all), "somebody died at each stage");
-    assert!(games > 10_000 && in_company > SEEDS / 2, "{games} games, and {in_company} stories that somebody else survived");
+    assert!(games > 2_000 && in_company > SEEDS / 2, "{games} games, and {in_company} stories that somebody else survived");
 }
 
 /// The starter dies over its hand-over, and one of two has heard it: the other follows, whichever news comes first.
