@@ -169,8 +169,8 @@ pub use presence::{MeshEvent, PeerEvent, Peers};
 pub use priority::{PriorityAppExt, SendPriority, Viewpoint};
 pub use replicate::precision;
 pub use replicate::{
-    COMPONENT_BYTES_MAX, EncodeError, Overwrite, Quantized, ReplicateAppExt, Replication, SCALE_STEP, TRANSLATION_STEP,
-    TransformPrecision,
+    COMPONENT_BYTES_MAX, EncodeError, Overwrite, Proposed, Quantized, ReplicateAppExt, Replication, RuleBroken, SCALE_STEP,
+    TRANSLATION_STEP, TransformPrecision, ValidateAppExt, Verdict,
 };
 pub use resources::{SharedResource, owns_resource};
 
@@ -181,9 +181,9 @@ pub mod prelude {
     pub use crate::{
         Adoptable, FromMesh, Interpolation, InterpolationAppExt, MeshCommandsExt, MeshEntities, MeshEntity, MeshEvent,
         MeshHandle, MeshMessageAppExt, Mine, NoInterpolation, Owner, OwnershipChanged, OwnershipCommandsExt, OwnershipPolicy,
-        OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, PriorityAppExt, Quantized,
-        ReplicateAppExt, Replicated, Replication, SendPriority, SharedResource, TeleportCommandsExt, ToMesh, TransformPrecision,
-        Viewpoint, owns_resource,
+        OwnershipRefused, OwnershipRequested, PeerEvent, PeerflockPlugin, PeerflockSystems, Peers, PriorityAppExt, Proposed,
+        Quantized, ReplicateAppExt, Replicated, Replication, RuleBroken, SendPriority, SharedResource, TeleportCommandsExt,
+        ToMesh, TransformPrecision, ValidateAppExt, Verdict, Viewpoint, owns_resource,
     };
 }
 
@@ -194,6 +194,6 @@ mod book {
     struct Readme;
     #[doc = include_str!("../../docs/quickstart.md")]
     struct Quickstart;
-    #[doc = include_str!("../../docs/playing-over-the-internet.md")]
+    #[doc = include_str!("../../docs/internet.md")]
     struct PlayingOverTheInternet;
 }

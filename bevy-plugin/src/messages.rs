@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::engine::{App, IntoScheduleConfigs, Last, Message, MessageReader, MessageWriter, Res, Resource, World, on_message};
 use crate::plugin::{MeshHandle, PeerflockSystems};
 use crate::presence::MeshEvent;
+use crate::replicate::is_finite;
 
 /// Registers the messages that a game sends.
 pub trait MeshMessageAppExt {
@@ -127,8 +128,11 @@ pub(crate) fn receive(world: &mut World, incoming: Incoming) {
     }
 }
 
-fn deliver<M: DeserializeOwned + Send + Sync + 'static>(world: &mut World, incoming: Incoming) {
-    match codec::decode(&incoming.payload) {
+fn deliver<M: Serialize + DeserializeOwned + Send + Sync + 'static>(world: &mut World, incoming: Incoming) {
+    match codec::decode::<M>(&incoming.payload) {
+        Ok(message) if !is_finite(&message) => {
+            tracing::debug!(from = %incoming.from, message = type_name::<M>(), "a message with a number that is none");
+        }
         Ok(message) => {
             world.write_message(FromMesh::<M> { from: incoming.from, private: incoming.private, message });
         }

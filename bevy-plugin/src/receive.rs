@@ -114,7 +114,7 @@ impl Intake {
             return;
         }
         let moment = (entry.smooth && !mine).then(|| world.resource_mut::<Playbacks>().arrived(owner, tick, at, self.now));
-        self.apply(world, entity, kind, &value, moment);
+        self.apply(world, entity, kind, &value, moment, (!mine).then_some(at));
         if mine {
             // The last word of the owner before us, behind the news that we are it.
             settle(world, entity);
@@ -167,7 +167,7 @@ impl Intake {
             let here = world.get_entity(entity).ok();
             let changed = here.and_then(|here| here.get_change_ticks_by_id(entry.component)).map(|ticks| ticks.changed);
             if entry.smooth || changed != Some(written) {
-                self.apply(world, entity, kind, &value, None);
+                self.apply(world, entity, kind, &value, None, None);
             }
         }
         settle(world, entity);
@@ -209,7 +209,7 @@ impl Intake {
             known.held.clear();
         }
         for held in held {
-            self.apply(world, entity, held.kind, &held.value, None);
+            self.apply(world, entity, held.kind, &held.value, None, Some(self.now));
         }
         self.dress(world, entity, id, owner, orphan);
         true
@@ -233,14 +233,22 @@ impl Intake {
         }
     }
 
-    fn apply(&self, world: &mut World, entity: Entity, kind: KindId, value: &Value, moment: Option<Moment>) {
+    fn apply(
+        &self,
+        world: &mut World,
+        entity: Entity,
+        kind: KindId,
+        value: &Value,
+        moment: Option<Moment>,
+        at: Option<MeshTime>,
+    ) {
         let Some(entry) = self.kinds.get(kind) else { return };
         let refs = match value {
             Value::Bytes { refs, .. } if !refs.is_empty() => resolve(world, refs, self.now),
             _ => Vec::new(),
         };
         let Ok(mut here) = world.get_entity_mut(entity) else { return };
-        (entry.apply)(&mut here, Arrived { value, refs: &refs, moment });
+        (entry.apply)(&mut here, Arrived { value, refs: &refs, moment, at });
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use peerflock::{EntityId, Kind, KindId, Registry, Shape, Value};
+use peerflock::{EntityId, Kind, KindId, MeshTime, Registry, Shape, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,21 +18,25 @@ use crate::presence::MeshEvent;
 use crate::send::{self, Outbox};
 
 mod fields;
+mod finite;
 mod natural;
 mod parent;
 mod plain;
 pub mod precision;
 mod refs;
 mod replication;
+mod rules;
 mod transform;
 
 pub(crate) use fields::Integers;
 pub use fields::Quantized;
+pub(crate) use finite::is_finite;
 pub(crate) use parent::Parent;
 pub use plain::Overwrite;
 pub(crate) use plain::{Plain, decode, encode};
 pub use replication::Replication;
 pub(crate) use replication::{Gate, Sending};
+pub use rules::{Proposed, RuleBroken, ValidateAppExt, Verdict};
 pub(crate) use transform::Smooth;
 pub use transform::{SCALE_STEP, TRANSLATION_STEP, TransformPrecision};
 
@@ -205,6 +209,8 @@ pub(crate) struct Arrived<'a> {
     pub(crate) refs: &'a [Entity],
     /// The moment it is for; none: now, at once.
     pub(crate) moment: Option<Moment>,
+    /// When its owner said so; none where that is us, and no rule is asked.
+    pub(crate) at: Option<MeshTime>,
 }
 
 /// Why a component could not be sent. It stays as the others last saw it; the game goes on.

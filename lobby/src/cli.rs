@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use peerflock::Interface;
+use peerflock::directory::DirectoryAddress;
 use peerflock_lobby::card::PLAYERS_MAX;
 
 /// Meet before you play: rooms on your network, without a server.
@@ -81,6 +83,39 @@ pub(crate) enum Command {
         #[command(flatten)]
         stay: Stay,
     },
+    /// Find out why others cannot be reached: this machine, its networks and its router
+    Doctor {
+        /// Ask this directory what it sees of us, as host or host:port; may be given several times
+        #[arg(long, value_name = "HOST")]
+        directory: Vec<DirectoryAddress>,
+        /// Ask this member, too: the address of somebody who plays and can be reached
+        #[arg(long, value_name = "ADDRESS")]
+        member: Vec<SocketAddr>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a directory, at which players find each other across the internet
+    Directory {
+        /// Where players reach it: UDP
+        #[arg(long, value_name = "ADDRESS", default_value = "[::]:4434")]
+        listen: SocketAddr,
+        /// Where /health and /metrics are: TCP [default: nowhere]
+        #[arg(long, value_name = "ADDRESS")]
+        http: Option<SocketAddr>,
+        /// The folder in which its key and its entries survive a restart [default: nowhere]
+        #[arg(long, value_name = "FOLDER")]
+        data: Option<PathBuf>,
+        /// What the world calls this machine
+        #[arg(long, value_name = "NAME", default_value = "HOST")]
+        host: String,
+        /// Name no players but those who ask for it
+        #[arg(long)]
+        private: bool,
+        /// End after so long
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        seconds: Option<Duration>,
+    },
 }
 
 /// How to be in a room from the terminal.
@@ -109,6 +144,7 @@ Examples:
   cargo lobby -- list --json                              What is there, for scripts
   cargo lobby -- create --name Friday --password dusk     Open a room
   cargo lobby -- join Friday --password dusk              Join it
+  cargo lobby -- doctor                                   Why can nobody reach me?
   cargo lobby -- --interface lo                           Stay on this machine
 
 Exit codes: 0 all well; 1 something failed, as it says; 2 the room would not have you, or the command line makes no sense.";

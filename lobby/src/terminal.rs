@@ -2,11 +2,13 @@
 
 mod list;
 mod print;
+mod reach;
 mod stay;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use peerflock::directory::DirectoryOptions;
 use peerflock_lobby::RoomError;
 
 use crate::cli::{Command, Common};
@@ -21,6 +23,11 @@ pub(crate) fn run(command: Command, common: &Common) -> ExitCode {
         Command::Watch { json, seconds } => list::again(common, seconds, json),
         Command::Create { name, password, players, stay } => stay::create(common, &name, password.as_deref(), players, &stay),
         Command::Join { room, password, stay } => stay::join(common, &room, password.as_deref(), &stay),
+        Command::Doctor { directory, member, json } => reach::doctor(common, directory, member, json),
+        Command::Directory { listen, http, data, host, private, seconds } => {
+            let options = DirectoryOptions { listen, http, data, refers: !private, ..DirectoryOptions::default() };
+            reach::directory(options, &host, seconds)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -67,7 +67,9 @@ fn apply(plan: &Document, line: &str) -> Result<(), EditError> {
         match struck.and_then(|number| number.checked_sub(1)) {
             Some(index) if index < list.len(txn) => list.remove(txn, index),
             Some(_) => {}
-            None => drop(list.push_back(txn, line)),
+            None => {
+                list.push_back(txn, line);
+            }
         }
     })
 }

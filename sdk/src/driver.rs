@@ -4,6 +4,7 @@
 //! it takes what links report, lets timers fire, then drains the node's outputs. It never waits for anything but its next
 //! input, and knows no clock but tokio's, so that a whole mesh runs in virtual time under a paused one.
 
+mod bulk;
 pub(crate) mod mailbox;
 mod shared;
 
@@ -18,9 +19,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::link::probe::{Arrived, SideDoor};
 use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, Taken, canonical};
 use crate::metrics::Pressure;
+use crate::reach::{self, Post};
 use crate::resolve::ping;
+pub(crate) use bulk::BulkStream;
 pub(crate) use shared::{Shared, Standing};
 use shared::{count, lock};
 
@@ -46,6 +50,7 @@ const SHUT_DEADLINE: Duration = Duration::from_millis(250);
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     endpoint: Arc<LinkEndpoint>,
+    door: Arc<SideDoor>,
     link_events: mpsc::Receiver<LinkEvent>,
     slots: BTreeMap<LinkId, Slot>,
     /// The tasks of all links.
@@ -78,6 +83,7 @@ impl Driver {
     ) -> Self {
         Self {
             shared,
+            door: endpoint.side_door(),
             endpoint,
             link_events,
             slots: BTreeMap::new(),
@@ -169,6 +175,7 @@ impl Driver {
                 }
                 Input::Datagram { link, bytes }
             }
+            LinkEvent::Bulk { link, stream } => return self.shared.bulk.incoming(link, *stream),
             LinkEvent::Down { link, reason } => {
                 if self.slots.remove(&link).is_none() {
                     return;
@@ -247,6 +254,7 @@ impl Driver {
             Output::Admitted { link } => {
                 if let Some(Slot::Open(handle)) = self.slots.get(&link) {
                     handle.admit();
+                    self.shared.bulk.admitted(link, handle.peer(), handle.bulk());
                 }
             }
             Output::Close { link, reason } => {
@@ -279,6 +287,14 @@ impl Driver {
 
     /// Tells the application and its services, and whoever waits for the mesh to start.
     fn tell(&self, events: Vec<Event>) {
+        // What members tell each other about ways is not for the game.
+        let (letters, events): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| matches!(event, Event::Message { topic: reach::TOPIC, .. }));
+        for letter in letters {
+            if let Event::Message { from, private: true, payload, .. } = letter {
+                self.door.post(Arrived::Letter { from, bytes: payload, by: Post::Mesh });
+            }
+        }
         for event in &events {
             match event {
                 Event::Joined => self.shared.note_joined(),

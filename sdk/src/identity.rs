@@ -56,11 +56,15 @@ pub fn fresh() -> Identity {
 /// # Errors
 /// See [`IdentityError`].
 pub fn load_or_create(game: &str) -> Result<Identity, IdentityError> {
+    load_or_create_at(&game_folder(game).ok_or(IdentityError::NoFolder)?.join(FILE_NAME))
+}
+
+/// Where what is kept for `game` lies, in the user's folder for settings.
+pub(crate) fn game_folder(game: &str) -> Option<PathBuf> {
     // What a file system may not like in a name is left out.
     let folder: String =
         game.chars().map(|letter| if letter.is_alphanumeric() || "-_".contains(letter) { letter } else { '-' }).collect();
-    let settings = settings_folder().ok_or(IdentityError::NoFolder)?;
-    load_or_create_at(&settings.join("peerflock").join(folder).join(FILE_NAME))
+    settings_folder().map(|settings| settings.join("peerflock").join(folder))
 }
 
 /// The identity kept in the file at `path`, made at the first call, for the user's eyes only.

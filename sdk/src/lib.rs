@@ -95,11 +95,13 @@
 //! that wait for a slow neighbor, events that wait for a slow game.
 
 pub mod conditioner;
+pub mod directory;
 mod driver;
 pub mod identity;
 mod link;
 mod metrics;
 mod peer_mesh;
+mod reach;
 pub mod resolve;
 pub mod service;
 #[cfg(any(test, feature = "test-utils"))]
@@ -112,11 +114,13 @@ pub use peer_mesh::{PeerMesh, PeerMeshBuilder, StartError, StartingMesh};
 pub use peerflock_proto::state::{FIELDS_MAX, GROUP_MAX, REFS_MAX};
 pub use peerflock_proto::wire::codec;
 pub use peerflock_proto::{
-    Boot, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits, LinkId,
-    Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, PeerId, Profile, Refusal, Registry,
-    RemovalError, RemovalRule, SendError, Shape, Target, Tick, Topic, Value, WorldEvent, quantize,
+    Boot, Certificate, Change, CloseReason, Counters, EntityId, Event, Farewell, Fields, Group, Identity, Kind, KindId, Limits,
+    LinkId, Member, MeshId, MeshTime, NeighborLimits, Orphan, OwnershipError, OwnershipPolicy, ParseCertificateError, PeerId,
+    Profile, Refusal, Registry, RemovalError, RemovalRule, Revocations, SendError, Shape, Target, Tick, Topic, Value, WorldEvent,
+    quantize,
 };
-pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Ticket};
+pub use reach::doctor;
+pub use resolve::{FoundMesh, Interface, Listing, ParseTicketError, Resolver, Ticket};
 
 /// The examples of the book that need no Bevy.
 #[cfg(all(doctest, feature = "documents"))]
@@ -125,4 +129,8 @@ mod book {
     struct Topics;
     #[doc = include_str!("../../docs/documents.md")]
     struct Documents;
+    #[doc = include_str!("../../docs/content.md")]
+    struct Content;
+    #[doc = include_str!("../../docs/work.md")]
+    struct Work;
 }

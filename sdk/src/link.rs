@@ -2,22 +2,26 @@
 //!
 //! One UDP socket dials and accepts. A link is one connection: TLS 1.3 with raw public keys both ways ([`tls`]), one stream
 //! for frames ([`connection`]), unreliable datagrams beside it that nothing holds back ([`congestion`]). What the link cannot
-//! take is skipped, never queued ([`meter`]); bursts are spread ([`paced`]). Who may knock is the gate's business ([`gate`]),
+//! take is skipped, never queued ([`meter`]); bursts are spread ([`paced`]). What is large and can wait takes what is left ([`bulk`]).
+//! Beside QUIC go only small packets that find ways through routers ([`probe`]). Who may knock is the gate's business ([`gate`]),
 //! who may come in the protocol's.
 
+mod bulk;
+mod bulk_rate;
 mod conditioned;
 mod congestion;
 mod connection;
 mod endpoint;
-mod gate;
+pub(crate) mod gate;
 mod ids;
 mod meter;
 mod outbox;
 mod paced;
+pub(crate) mod probe;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 
@@ -25,6 +29,7 @@ use bytes::Bytes;
 use peerflock_proto::{CloseReason, LinkId, PeerId};
 use tokio::sync::oneshot;
 
+pub(crate) use bulk::{BulkPort, BulkReader, BulkWriter, Ended};
 pub(crate) use connection::{LinkHandle, Taken};
 #[cfg(any(test, feature = "test-utils"))]
 pub(crate) use endpoint::plain;
@@ -46,6 +51,8 @@ pub(crate) enum LinkEvent {
     Frame { link: LinkId, bytes: Bytes, handled: Option<oneshot::Sender<()>> },
     /// One datagram.
     Datagram { link: LinkId, bytes: Bytes },
+    /// The other end opened a bulk stream.
+    Bulk { link: LinkId, stream: Box<(quinn::SendStream, quinn::RecvStream)> },
     /// The connection is gone.
     Down { link: LinkId, reason: CloseReason },
 }

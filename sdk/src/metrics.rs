@@ -40,6 +40,12 @@ pub struct Metrics {
     pub links_opened: u64,
     /// Links that were cut because the other end was too slow.
     pub links_too_slow: u64,
+    /// Ways through routers that were opened to members who could not be dialed.
+    pub ways_opened: u64,
+    /// Attempts at that which led nowhere.
+    pub ways_not_opened: u64,
+    /// Packets that those attempts took.
+    pub way_packets: u64,
     /// Links that ended, for whatever reason.
     pub links_closed: u64,
     /// UDP packets that left the port, of everything.

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peerflock_proto::{
-    Boot, Change, EntityId, Event, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
-    RemovalError, RemovalRule, SendError, Target, Topic,
+    Boot, Change, EntityId, Event, Identity, Input, Member, MeshId, MeshTime, OwnershipError, OwnershipPolicy, PeerId, Profile,
+    RemovalError, RemovalRule, Revocations, SendError, Target, Topic,
 };
 
 use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 use crate::metrics::{Metrics, Pressure};
 use crate::resolve::ticket::Lock;
-use crate::resolve::{Interface, Listing, Ticket};
+use crate::resolve::{Interface, Listing, ResolverReport, Ticket};
 
 pub use background::StartingMesh;
 pub use builder::PeerMeshBuilder;
@@ -44,6 +44,7 @@ struct Handle {
     shared: Arc<Shared>,
     /// What runs the mesh, and its services.
     runtime: tokio::runtime::Handle,
+    identity: Identity,
     /// Gone once the mesh is left: the driver holds the socket.
     endpoint: Weak<LinkEndpoint>,
     interface: Interface,
@@ -89,7 +90,7 @@ impl PeerMesh {
     /// An invitation: the mesh's name, our addresses and key, and the secret if the mesh was made from one, or has had one since
     /// [members were removed](Self::remove). Never a password.
     pub fn ticket(&self) -> Ticket {
-        let mut ticket = self.handle.ticket.clone();
+        let mut ticket = Ticket { addresses: self.local_addresses(), ..self.handle.ticket.clone() };
         if let Some(secret) = self.handle.shared.node(|node, _| node.secret()) {
             ticket.lock = Lock::Secret(*secret);
         }
@@ -114,14 +115,25 @@ impl PeerMesh {
         self.handle.shared.act(|node, now| node.vote(peer, now))
     }
 
+    /// The [authority](PeerMeshBuilder::certificate) of the mesh takes certificates back: members who show them are out, and all are told.
+    /// Any member may bring the list in. False, and nothing happened, if it is not the authority's, or an older one than is known.
+    pub fn revoke(&self, list: Revocations) -> bool {
+        self.handle.shared.act(|node, now| node.revoke(list, now))
+    }
+
     /// Who may remove members from now on: the owner of the room changed, say. All members should say the same.
     pub fn set_removal(&self, rule: RemovalRule) {
         self.handle.shared.act(|node, now| node.handle(Input::SetRemovalRule(rule), now));
     }
 
-    /// Where others can reach us, as far as this machine knows.
+    /// Where others can reach us, as far as we know.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.handle.ticket.addresses().to_vec()
+        self.handle.shared.addresses()
+    }
+
+    /// How each way to find others fares, in the order in which they were given.
+    pub fn resolvers(&self) -> Vec<ResolverReport> {
+        self.handle.shared.resolvers()
     }
 
     /// Who is here, ourselves included, in the order of their identifiers.
@@ -268,6 +280,10 @@ impl PeerMesh {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.handle.identity
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {

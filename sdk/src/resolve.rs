@@ -1,13 +1,19 @@
-//! How peers find a mesh: by address, by ticket, on the local network.
+//! How peers find a mesh: on the local network, by ticket or link or address, by whom they met before, by a directory.
 //!
 //! | resolver | what a player needs | how it works |
 //! | --- | --- | --- |
-//! | static address | `192.0.2.7:4433` | [`join_address`](crate::PeerMeshBuilder::join_address): dialed until somebody answers |
-//! | ticket | a short text | [`Ticket`]: mesh, addresses, key and, where there is one, the secret |
 //! | local network | nothing | mDNS: every member announces the mesh, everybody listens |
+//! | ticket | a short text or a link | [`Ticket`]: mesh, addresses, key and, where there is one, the secret |
+//! | address | `192.0.2.7:4433` | [`join_address`](crate::PeerMeshBuilder::join_address): dialed until somebody answers |
+//! | address book | to have played before | [`AddressBook`]: a small file of who was met where |
+//! | directory | its address | [`directory`](crate::directory): a small service that anyone can run |
+//! | DHT | nothing | BitTorrent's Mainline DHT, with the cargo feature `dht` |
+//! | your own | | anything that is a [`Resolver`] |
 //!
-//! Resolvers only ever say where somebody *may* be. Who it is, the link proves; whether both may play together, the
-//! admission handshake decides.
+//! All of them are asked at once, and what they say is merged. One that fails holds up nobody, and is used again when it is back;
+//! [`PeerMesh::resolvers`](crate::PeerMesh::resolvers) tells how each fares. They only ever say where somebody *may* be. Who it is,
+//! the link proves; whether both may play together, the admission handshake decides; and neither the mesh's name nor anything of its
+//! password is sent before the link is encrypted and the other end has shown its key.
 //!
 //! A lobby wants to see all meshes, not join one: [`Browser`] keeps looking, [`browse`] looks once. Their round-trip times
 //! come from a question that every QUIC endpoint answers without keeping anything: which versions it speaks (RFC 9000,
@@ -15,17 +21,33 @@
 //!
 //! All of them keep to one network [`Interface`] where that is set; tests and experiments set loopback.
 
-pub(crate) mod address;
+mod address_book;
 mod browser;
+#[cfg(feature = "dht")]
+mod dht;
+pub(crate) mod hub;
 mod interface;
 pub(crate) mod lan;
 mod ping;
+mod rendezvous;
+mod resolver;
 mod sighting;
 pub(crate) mod ticket;
+pub(crate) mod told;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use address_book::AddressBook;
+pub(crate) use address_book::write as write_whole;
 pub use browser::{Browser, FoundMesh, browse};
+#[cfg(feature = "dht")]
+pub use dht::{Dht, DhtOptions};
+pub use hub::{CALL_DEADLINE, ResolverReport};
 pub use interface::{INTERFACE_VARIABLE, Interface};
 pub use ping::ping;
+pub use rendezvous::{Rendezvous, SEAL_BYTES};
+pub use resolver::{Answer, Found, Registration, Resolver};
 pub use ticket::{ParseTicketError, Ticket};
 
 /// What resolvers tell strangers about a mesh, so that a lobby can list it. Anybody on the network can read it.
@@ -55,7 +77,7 @@ impl Listing {
     }
 }
 
-/// Why nothing could be looked for.
+/// Why nothing could be looked for, or nobody told of us. Each is tried again by itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
@@ -65,6 +87,36 @@ pub enum ResolveError {
     /// A thread or socket could not be made.
     #[error("the operating system refused a thread or a socket: {0}. Close other programs and try again")]
     Io(#[from] std::io::Error),
+    /// A resolver did not answer in time.
+    #[error("no answer within {deadline} s; check the connection and that the service runs", deadline = CALL_DEADLINE.as_secs())]
+    Silent,
+    /// A service could not be reached.
+    #[error("{address} cannot be reached: {why}. Check the address, the connection, and that the service runs")]
+    Unreachable {
+        /// Where it should be.
+        address: SocketAddr,
+        /// What the network says.
+        why: String,
+    },
+    /// A service would not do it.
+    #[error("{by} refused: {why}")]
+    Refused {
+        /// Who.
+        by: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A file can be neither read nor written.
+    #[error("{path} can be neither read nor written: {source}. Check its owner and its rights, or move it away")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something else, in words for the player.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// At most `bytes_max` bytes of `text`, never half a character.

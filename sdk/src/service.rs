@@ -54,6 +54,7 @@
 //! ```
 
 pub mod chat;
+pub mod content;
 #[cfg(feature = "documents")]
 pub mod documents;
 mod host;
@@ -62,6 +63,7 @@ mod roster;
 #[cfg(feature = "test-utils")]
 pub mod sim;
 pub mod topics;
+pub mod work;
 
 use std::ops::RangeInclusive;
 

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use bare_link::BareLink;
@@ -214,7 +214,23 @@ impl State {
 /// # Errors
 /// When there is no such socket.
 pub fn plain_endpoint(address: SocketAddr) -> io::Result<(quinn::Endpoint, quinn::ClientConfig)> {
-    crate::link::plain(address).map_err(io::Error::other)
+    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
+    crate::link::plain(socket).map_err(io::Error::other)
+}
+
+/// Somebody with a key and an address of its own who connects to a member and knows nothing else of the protocol; None where the
+/// member does not answer. The endpoint holds the socket.
+pub async fn stranger(network: &VirtualNetwork, at: SocketAddr) -> Option<(quinn::Endpoint, quinn::Connection)> {
+    let (endpoint, config) = crate::link::plain(network.socket()).ok()?;
+    let connection = endpoint.connect_with(config, at, "peer").ok()?.await.ok()?;
+    Some((endpoint, connection))
+}
+
+/// Whether the content of a ticket is none, or is written again just as it was, also as text: the way in for fuzzers, which do not find
+/// checksums.
+pub fn ticket_survives(content: &[u8]) -> bool {
+    let Some(ticket) = crate::Ticket::from_bytes(content) else { return true };
+    ticket.to_bytes() == content && ticket.to_string().parse() == Ok(ticket)
 }
 
 /// One end of a [`VirtualNetwork`], for [`PeerMeshBuilder::socket`](crate::PeerMeshBuilder::socket).

@@ -77,8 +77,9 @@ async fn links_that_others_dialed_are_dialed_anew_from_the_new_address() {
     let network = VirtualNetwork::new(1, LAN);
     let meshes = met(&network, 3).await;
     // The first accepted all its links.
+    let old = meshes[0].local_addresses()[0];
     meshes[0].rebind_to(network.socket()).unwrap();
-    network.unplug(meshes[0].local_addresses()[0]);
+    network.unplug(old);
     play(&meshes, Duration::from_secs(4)).await;
     for mesh in &meshes {
         assert_eq!(mesh.members().iter().filter(|member| member.linked).count(), 2);

@@ -12,6 +12,8 @@ use peerflock_proto::Config;
 use peerflock_proto::sim::{Options, Sim};
 use tokio::time::sleep;
 
+/// More than these tests ever hear.
+const EVENTS_MAX: usize = 1_000;
 const GAME: Topic = Topic(Topic::RESERVED);
 
 /// What one of these services tells.
@@ -79,14 +81,14 @@ fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
 async fn each_hears_its_own_and_the_game_the_rest() {
     let network = VirtualNetwork::new(1, Conditioner::with_delay(Duration::from_millis(10)));
     let ann = builder(&network, 1).start().await.unwrap();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(EVENTS_MAX);
     let anns = service::start(&ann, Parrot::<200>::default(), move |event| _ = tell.send(event)).unwrap();
     anns.act(|parrot, now| {
         parrot.say(Target::All, "is anybody here?");
         parrot.due = Some(now + Duration::from_secs(3));
     });
     let bob = builder(&network, 2).join(ann.ticket()).start().await.unwrap();
-    let (tell, bobs_told) = mpsc::channel();
+    let (tell, bobs_told) = mpsc::sync_channel(EVENTS_MAX);
     let first = service::start(&bob, Parrot::<200>::default(), move |event| _ = tell.send((1, event))).unwrap();
     let second = service::start(&bob, Parrot::<1_000>::default(), |_| ()).unwrap();
     let twice = service::start(&bob, Parrot::<1_000>::default(), |_| ());
@@ -116,7 +118,7 @@ async fn each_hears_its_own_and_the_game_the_rest() {
 
     // The last handle ends it; the channel is free again.
     drop((first, second));
-    let (tell, ear) = mpsc::channel();
+    let (tell, ear) = mpsc::sync_channel(EVENTS_MAX);
     let again = service::start(&bob, Parrot::<1_000>::default(), move |event| _ = tell.send(event)).unwrap();
     let (bob_id, clone) = (bob.id(), again.clone());
     drop(again);
@@ -137,7 +139,7 @@ fn a_program_without_async_has_services_too() {
     let start = |name: &str| PeerMesh::named("no async").secret([7; 32]).player(name).loopback_only().lan(false);
     let ann = start("Ann").start_in_background().wait().unwrap();
     let bob = start("Bob").join(ann.ticket()).start_in_background().wait().unwrap();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(EVENTS_MAX);
     let _ear = service::start(&ann, Parrot::<200>::default(), move |event| _ = tell.send(event)).unwrap();
     let voice = service::start(&bob, Parrot::<200>::default(), |_| ()).unwrap();
     voice.act(|parrot, _| parrot.say(Target::One(ann.id()), "hello"));

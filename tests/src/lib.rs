@@ -7,10 +7,15 @@
 //! | the same, one request, refusal or seizure at a time | `requests.rs` | two to five nodes |
 //! | the same, with all that was said and heard compared | `nothing_lost.rs` | twenty and forty nodes, losses up to 30 %, relays that die |
 //! | the same, with members that cheat | `weaknesses/` | what Peer Channel could not do, a test for each |
+//! | attacks, each by its name | `attacks/` | nodes in a test's own hands, on wires that it reads and alters, and strangers on real QUIC |
+//! | the fuzz targets, with a seeded mutator | `mutators.rs` | 100,000 inputs each; `fuzz/` runs the same under cargo-fuzz |
+//! | all of them | `peer_channel/` | what Peer Channel was made for: a test for each check of each scenario |
 //! | real QUIC on a network in memory, under a paused clock | `virtual_network.rs` | eight peers with loss, jitter and duplicates |
 //! | real processes on loopback | `processes.rs` | the game and the lobby as players start them |
 //!
 //! What concerns one crate only is tested in that crate. `regressions.txt` holds every seed that failed once.
 
+pub mod fuzzing;
+pub mod mutator;
 pub mod ownership;
 pub mod wiretap;

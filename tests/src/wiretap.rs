@@ -172,6 +172,15 @@ impl Wires {
         self.now
     }
 
+    /// Node `index` removes members.
+    ///
+    /// # Panics
+    /// Where it may not.
+    pub fn remove(&mut self, index: usize, peers: &[PeerId]) {
+        self.nodes[index].remove(peers, self.now).expect("the rule lets it");
+        self.drain(index);
+    }
+
     /// Gives an input to a node, now.
     pub fn input(&mut self, index: usize, input: Input) {
         self.nodes[index].handle(input, self.now);

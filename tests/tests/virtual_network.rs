@@ -240,7 +240,7 @@ async fn nobody_there_and_another_game_are_said_in_words() {
     let network = VirtualNetwork::new(3, LAN);
     let nobody = "198.18.200.1:4433".parse().unwrap();
     let alone = builder(&network, 1).join_address(nobody).start().await;
-    assert!(matches!(alone, Err(StartError::NobodyThere { tried: 1 })), "{alone:?}");
+    assert!(matches!(alone, Err(StartError::NobodyThere { tried: 1, .. })), "{alone:?}");
     let first = builder(&network, 1).join_address(nobody).require_members(false).start().await.unwrap();
     let door = first.local_addresses()[0];
     let other_game = builder(&network, 2).registry(Registry::default()).join_address(door).start().await;

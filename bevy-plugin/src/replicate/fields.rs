@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use peerflock::{Fields, Group, Shape, Value};
 
 use super::precision::checked;
+use super::rules::judged;
 use super::{Arrived, Codec, EncodeError, NameOf, Overwrite};
 use crate::engine::{Component, EntityWorldMut};
 
@@ -173,8 +174,10 @@ where
     }
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
-        if let Value::Fields(fields) = arrived.value {
-            T::Mutability::overwrite(entity, T::restore(fields));
+        if let Value::Fields(fields) = arrived.value
+            && let Some(component) = judged(entity, T::restore(fields), arrived.at)
+        {
+            T::Mutability::overwrite(entity, component);
         }
     }
 }

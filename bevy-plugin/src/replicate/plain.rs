@@ -9,7 +9,9 @@ use peerflock::{Shape, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::finite::is_finite;
 use super::refs::{Recorder, Resolver};
+use super::rules::judged;
 use super::{Arrived, COMPONENT_BYTES_MAX, Codec, EncodeError, NameOf};
 use crate::engine::{Component, ComponentMutability, Entity, EntityWorldMut, Immutable, Mutable};
 
@@ -53,7 +55,9 @@ where
     }
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
-        if let Some(component) = decode::<T>(arrived.value, arrived.refs) {
+        if let Some(component) = decode::<T>(arrived.value, arrived.refs)
+            && let Some(component) = judged(entity, component, arrived.at)
+        {
             T::Mutability::overwrite(entity, component);
         }
     }
@@ -82,9 +86,13 @@ where
 }
 
 /// What a value means here, where `refs` are the entities that it refers to. None: nothing.
-pub(crate) fn decode<T: Component + DeserializeOwned>(value: &Value, refs: &[Entity]) -> Option<T> {
+pub(crate) fn decode<T: Component + Serialize + DeserializeOwned>(value: &Value, refs: &[Entity]) -> Option<T> {
     let Value::Bytes { bytes, .. } = value else { return None };
     match codec::decode::<T>(bytes) {
+        Ok(component) if !is_finite(&component) => {
+            tracing::debug!(component = type_name::<T>(), "a component with a number that is none; the one before it stays");
+            None
+        }
         Ok(mut component) => {
             T::map_entities(&mut component, &mut Resolver(refs));
             Some(component)

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use peerflock::{Fields, Group, Shape, Value};
 
 use super::precision::{Parts, PartsMut, Precision, Rotation, Stepped, rotation, unrotation};
+use super::rules::judged;
 use super::{Arrived, Codec, EncodeError, NameOf, Quantized};
 use crate::engine::{EntityWorldMut, Transform};
 use crate::interpolate::{Jumps, NoInterpolation, Samples};
@@ -115,7 +116,7 @@ impl<P: TransformPrecision> Codec for Smooth<P> {
 
     fn apply(entity: &mut EntityWorldMut<'_>, arrived: Arrived<'_>) {
         let Value::Fields(fields) = arrived.value else { return };
-        let sample = Steps::<P>::restore(fields);
+        let Some(sample) = judged(entity, Steps::<P>::restore(fields), arrived.at) else { return };
         let shown = entity.get::<Transform>().copied();
         let (Some(moment), Some(shown), false) = (arrived.moment, shown, entity.contains::<NoInterpolation>()) else {
             // At once: the first value, a game that wants it so, or an entity that became ours.

@@ -13,6 +13,7 @@
 //!
 //! Whoever is removed by the mesh's [`RemovalRule`] is kept out by another lock (`locks`), which it is not told.
 
+mod certificate;
 mod crowd;
 mod guess;
 pub(crate) mod handshake;
@@ -20,6 +21,7 @@ mod key;
 mod locks;
 mod removal;
 
+pub use certificate::{Certificate, Membership, ParseCertificateError, Revocations};
 pub(crate) use crowd::{Crowd, is_public};
 pub(crate) use guess::GuessLimiter;
 pub(crate) use handshake::{Accepter, Dialer, Proof};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admission::RemovalRule;
+use crate::admission::{Membership, RemovalRule};
 use crate::state::{KindId, Registry};
 
 /// What one node of a mesh is told at its start. All members should agree on `registry`; the rest is each peer's own.
@@ -45,6 +45,11 @@ pub struct Config {
     pub nearest_by: Option<KindId>,
     /// Who may remove members: the same for all. Default nobody.
     pub removal: RemovalRule,
+    /// Where members show certificates, whose those are and our own. All members have the same authority. Default none.
+    pub membership: Option<Membership>,
+    /// Whether our address is told to nobody: others reach us through those whom we dial ourselves, and we dial only whom our own program
+    /// names. Default false.
+    pub relay_only: bool,
     /// Sizes and counts that nothing may exceed.
     pub limits: Limits,
 }
@@ -65,6 +70,8 @@ impl Default for Config {
             adopts: true,
             nearest_by: None,
             removal: RemovalRule::Nobody,
+            membership: None,
+            relay_only: false,
             limits: Limits::default(),
         }
     }
@@ -159,9 +166,10 @@ pub struct Limits {
     pub strangers: usize,
     /// Members behind one public address (of IPv6 one network of 64 bits). Those of a LAN and of this machine are not counted. Default 8.
     pub members_per_address: usize,
-    /// Bytes per second that may come over one link, whoever said them; twice as many for a moment. Default 8 MiB.
+    /// Bytes per second that may come over one link, whoever said them; twice as many for a moment. Default 32 MiB.
     pub link_bytes_per_second: u32,
-    /// Bytes per second of one member's own state and messages, as its neighbors let them in; twice as many for a moment. Default 2 MiB.
+    /// Bytes per second of one member's own state and messages, as its neighbors let them in; twice as many for a moment. Half of it is what
+    /// it may say to all: [`SendError::TooFast`](crate::SendError::TooFast). All members should say the same. Default 8 MiB.
     pub origin_bytes_per_second: u32,
 }
 
@@ -177,8 +185,8 @@ impl Default for Limits {
             guesses: 5,
             strangers: 64,
             members_per_address: 8,
-            link_bytes_per_second: 8 * 1024 * 1024,
-            origin_bytes_per_second: 2 * 1024 * 1024,
+            link_bytes_per_second: 32 * 1024 * 1024,
+            origin_bytes_per_second: 8 * 1024 * 1024,
         }
     }
 }

@@ -113,6 +113,8 @@ impl Identity {
 
     /// Signs `message`.
     pub fn sign(&self, message: &[u8]) -> Signature {
+        #[cfg(feature = "sim")]
+        crate::sim::effort::signed();
         Signature(self.0.sign(message).to_bytes())
     }
 }

@@ -60,7 +60,7 @@ pub mod state;
 pub mod time;
 pub mod wire;
 
-pub use admission::{MeshKey, RemovalRule};
+pub use admission::{Certificate, Membership, MeshKey, ParseCertificateError, RemovalRule, Revocations};
 pub use config::{Config, Limits, NeighborLimits, Profile};
 pub use id::{Boot, EntityId, Identity, LinkId, MeshId, OwnershipPolicy, ParseIdError, PeerId, Signature, Tick};
 pub use message::SendError;

@@ -38,6 +38,9 @@ pub enum SendError {
     /// Too much is on its way to that peer already; wait for it to catch up.
     #[error("{0:?} has not yet received what was sent before; wait and send again")]
     Backlog(PeerId),
+    /// More than a member may say to all ([`Limits::origin_bytes_per_second`](crate::Limits::origin_bytes_per_second)); wait a moment.
+    #[error("more was said to all than a member may in so short a time; wait a moment and send again, or send less")]
+    TooFast,
     /// The mesh was left.
     #[error("the mesh was left; join again")]
     Closed,

@@ -26,6 +26,7 @@ mod budget;
 mod hear;
 mod io;
 mod keyframes;
+mod membership;
 mod messages;
 mod neighbors;
 mod outage;
@@ -51,12 +52,12 @@ use rand_core::{RngCore, SeedableRng};
 pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey};
+use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey, Revocations};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
 use crate::message::{Broadcast, Letters, Private};
-use crate::overlay::{Book, Link, Overlay};
+use crate::overlay::{Book, Link, Overlay, Quota};
 use crate::roster::{Clock, Roster};
 use crate::state::acks::AckTable;
 use crate::state::author::Author;
@@ -67,6 +68,9 @@ use crate::wire::Frame;
 
 /// Decides what a peer passes on: from whom, on which topic, what. Whoever does not get a message from us may get it from others.
 pub type Filter = Box<dyn Fn(PeerId, Topic, &[u8]) -> bool + Send>;
+
+/// A key may guess so many times as often as an address, wherever it comes from: whoever mistyped at home still gets in from elsewhere.
+const GUESSES_PER_KEY: u32 = 4;
 
 /// One member of a mesh, or one who is about to be.
 pub struct Node {
@@ -85,6 +89,7 @@ pub struct Node {
     removals: removal::Removals,
     repute: repute::Repute,
     crowd: Crowd,
+    revocations: Option<Revocations>,
     /// The same for those that we dial: who does not prove the password in turn may be after ours.
     dials: GuessLimiter,
     overlay: Overlay,
@@ -117,6 +122,8 @@ pub struct Node {
     unproved: proofs::Unproved,
     message_seq: u64,
     near_seq: u64,
+    /// What we said to all of late.
+    said: Quota,
     /// When what we said to all was last sealed.
     sealed: Time,
     /// When we were last called: what leaves now, leaves then.
@@ -145,7 +152,7 @@ impl Node {
             rng,
             filter: None,
             limiter: GuessLimiter::new(config.limits.guesses),
-            keys: GuessLimiter::new(config.limits.guesses),
+            keys: GuessLimiter::new(config.limits.guesses.saturating_mul(GUESSES_PER_KEY)),
             dials: GuessLimiter::new(config.limits.guesses),
             overlay: Overlay::new(NeighborLimits::new(min, ideal, max)),
             book: Book::default(),
@@ -172,6 +179,7 @@ impl Node {
             unproved: proofs::Unproved::default(),
             message_seq: 0,
             near_seq: 0,
+            said: Quota::new(now),
             sealed: Time(0),
             now,
             joined: None,
@@ -184,6 +192,7 @@ impl Node {
             removals: removal::Removals::default(),
             repute: repute::Repute::default(),
             crowd: Crowd::default(),
+            revocations: None,
         }
     }
 
@@ -237,6 +246,7 @@ impl Node {
                     port.rtt = rtt;
                 }
             }
+            Input::Opened { address, peer } => self.opened(address, peer, now),
             Input::Probed { address, rtt } => self.probed(address, rtt, now),
             Input::Refresh => self.refresh(now),
             Input::Commit(changes) => self.commit(changes, now),

@@ -236,7 +236,7 @@ mod tests {
 
     fn learn(roster: &mut Roster, boot: u32, seq: u32, name: &str, now: Time) -> (PeerId, News) {
         let identity = Identity::from_seed([1; 32]);
-        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, Duration::ZERO, 0);
+        let presence = Presence::new(Boot(boot), seq, Profile::named(name), &[], vec![], 0, Duration::ZERO, 0, None);
         let signed = presence.sign(&identity, &MeshId::from_name("test")).unwrap();
         (identity.peer_id(), roster.learn(identity.peer_id(), presence, signed, 10, now))
     }

@@ -4,7 +4,9 @@
 //! latency each, drawn once; datagrams are lost, doubled and jittered as the options say; frames arrive in order, later when
 //! something of theirs was lost, as on a QUIC stream.
 
+pub mod effort;
 pub mod forge;
+pub mod fuzz;
 pub mod guess;
 mod links;
 pub mod samples;

@@ -15,7 +15,7 @@ pub(crate) mod varint;
 
 pub use frame::decode_frame as fuzz_frame;
 pub(crate) use frame::{
-    ADDRESSES_MAX, Adoption, Alias, Body, Frame, Holding, Keyframe, Known, Lane, Message, Note, Numbered, Presence,
+    ADDRESSES_MAX, Adoption, Alias, Body, Confirm, Frame, Holding, Keyframe, Known, Lane, Message, Note, Numbered, Presence,
     REFERRALS_MAX, Receipt, Referral, Signed, Standing, Verdict, Welcome,
 };
 pub(crate) use packet::{LeafKey, MANIFEST_MAX, Manifest, Packet, PacketLeaf, UNRELAYED_HOP_LIMIT};

@@ -1,6 +1,6 @@
 //! What the handle, the driver and the resolvers of one mesh share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,12 +10,15 @@ use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Nod
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::bulk::BulkDoors;
 use super::mailbox::Mailbox;
 use crate::link::SocketCounters;
 use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
-use crate::resolve::Listing;
+use crate::resolve::{Listing, ResolverReport};
 use crate::service::Inboxes;
 
+/// Addresses remembered at which a refusal says nothing; beyond it one is as good as any.
+const UNVOUCHED_MAX: usize = 1_024;
 /// Refusals remembered while starting: one is enough to fail, a few tell more.
 const REFUSALS_MAX: usize = 16;
 
@@ -29,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) mailbox: Mailbox,
     /// What is not for the game but for a service beside it.
     pub(crate) services: Inboxes,
+    /// The links' side doors, for what is large.
+    pub(crate) bulk: BulkDoors,
     /// What became of the attempts to join.
     pub(crate) standing: watch::Sender<Standing>,
     /// Whether the mesh is to be left, once and for all.
@@ -37,6 +42,12 @@ pub(crate) struct Shared {
     pub(crate) closed: watch::Sender<bool>,
     /// What resolvers tell others about this mesh.
     listing: Mutex<Listing>,
+    /// Where we may be reached.
+    addresses: Mutex<Vec<SocketAddr>>,
+    /// How each resolver fares.
+    resolvers: Mutex<BTreeMap<usize, ResolverReport>>,
+    /// Where a refusal says nothing, since whoever is there is none of ours.
+    unvouched: Mutex<BTreeSet<SocketAddr>>,
     pub(super) traffic: Mutex<BTreeMap<LinkId, Traffic>>,
     pub(super) counts: LinkCounts,
     /// The socket is another one now: the driver should look after the links.
@@ -54,6 +65,9 @@ pub(super) struct LinkCounts {
     pub(super) opened: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) too_slow: AtomicU64,
+    ways_opened: AtomicU64,
+    ways_closed: AtomicU64,
+    way_packets: AtomicU64,
 }
 
 /// One more.
@@ -70,21 +84,33 @@ pub(crate) struct Standing {
     pub(crate) joined: bool,
     /// Who would not have us.
     pub(crate) refusals: Vec<(SocketAddr, CloseReason)>,
+    /// Resolvers that found somebody, failed, or have looked for long enough.
+    pub(crate) looked: BTreeSet<usize>,
 }
 
 impl Shared {
     /// Around a node made at `origin`, which is its time zero.
-    pub(crate) fn new(node: Node, origin: Instant, listing: Listing, socket: Arc<SocketCounters>) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        origin: Instant,
+        listing: Listing,
+        addresses: Vec<SocketAddr>,
+        socket: Arc<SocketCounters>,
+    ) -> Self {
         Self {
             node: Mutex::new(node),
             origin,
             wake: Notify::new(),
             mailbox: Mailbox::default(),
             services: Inboxes::default(),
+            bulk: BulkDoors::default(),
             standing: watch::Sender::default(),
             leaving: watch::Sender::default(),
             closed: watch::Sender::default(),
             listing: Mutex::new(listing),
+            addresses: Mutex::new(addresses),
+            resolvers: Mutex::default(),
+            unvouched: Mutex::default(),
             traffic: Mutex::default(),
             counts: LinkCounts::default(),
             moved: AtomicBool::new(false),
@@ -113,6 +139,51 @@ impl Shared {
             self.standing.send_modify(|standing| standing.candidates |= true);
             self.act(|node, now| node.handle(Input::Candidates(candidates), now));
         }
+    }
+
+    /// Where we may be reached.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        lock(&self.addresses).clone()
+    }
+
+    /// How each resolver fares, in the order in which they were given.
+    pub(crate) fn resolvers(&self) -> Vec<ResolverReport> {
+        lock(&self.resolvers).values().cloned().collect()
+    }
+
+    /// One of them did something.
+    pub(crate) fn note_resolver(&self, index: usize, report: ResolverReport, looked: bool) {
+        lock(&self.resolvers).insert(index, report);
+        if looked {
+            self.standing.send_if_modified(|standing| standing.looked.insert(index));
+        }
+    }
+
+    /// Whoever is there is none of ours if it would not have us.
+    pub(crate) fn note_unvouched(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        let mut unvouched = lock(&self.unvouched);
+        for address in addresses {
+            if unvouched.len() < UNVOUCHED_MAX {
+                unvouched.insert(address);
+            }
+        }
+    }
+
+    /// We can be found at these addresses, too, from now on.
+    pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
+        lock(&self.addresses).clone_from(&addresses);
+        self.act(|node, now| node.handle(Input::SetAddresses(addresses), now));
+    }
+
+    /// There is somebody to try.
+    pub(crate) fn note_candidates(&self) {
+        self.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.candidates, true));
+    }
+
+    /// An attempt to get through to somebody is over.
+    pub(crate) fn note_attempt(&self, direct: bool, packets: usize) {
+        count(if direct { &self.counts.ways_opened } else { &self.counts.ways_closed });
+        self.counts.way_packets.fetch_add(packets as u64, Ordering::Relaxed);
     }
 
     /// Waits until the mesh is to be left.
@@ -159,6 +230,7 @@ impl Shared {
     /// Our socket is another one now, and we can be found at these addresses.
     pub(crate) fn moved(&self, addresses: Vec<SocketAddr>) {
         self.moved.store(true, Ordering::Relaxed);
+        lock(&self.addresses).clone_from(&addresses);
         self.act(|node, now| node.handle(Input::SetAddresses(addresses), now));
     }
 
@@ -183,6 +255,9 @@ impl Shared {
             links_opened: counted(&self.counts.opened),
             links_closed: counted(&self.counts.closed),
             links_too_slow: counted(&self.counts.too_slow),
+            ways_opened: counted(&self.counts.ways_opened),
+            ways_not_opened: counted(&self.counts.ways_closed),
+            way_packets: counted(&self.counts.way_packets),
             packets_sent,
             packet_bytes_sent,
             packets_ignored: self.socket.ignored(),
@@ -196,6 +271,9 @@ impl Shared {
     }
 
     pub(super) fn note_refusal(&self, address: SocketAddr, reason: CloseReason) {
+        if lock(&self.unvouched).contains(&address) {
+            return;
+        }
         self.standing.send_modify(|standing| {
             if standing.refusals.len() < REFUSALS_MAX {
                 standing.refusals.push((address, reason));

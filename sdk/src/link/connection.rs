@@ -12,6 +12,7 @@ use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream,
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
+use super::bulk::{BulkBudget, BulkPort};
 use super::meter::{Meter, Reading};
 use super::outbox::{Backlog, BacklogFull, FRAME_OVERHEAD_BYTES, Next, Outbox};
 use super::{LinkEvent, canonical, tls};
@@ -24,7 +25,7 @@ const DATAGRAM_OVERHEAD_BYTES: usize = 32;
 /// What a stranger may send ahead of us, in bytes, over the whole connection.
 pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
 /// What a member may send ahead of us, in bytes, over the whole connection.
-const MEMBER_WINDOW_BYTES: u32 = 1024 * 1024;
+pub(super) const MEMBER_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How long a closing link waits for the other end to confirm what was sent before.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 /// What a frame's length takes on the stream, in bytes.
@@ -41,6 +42,8 @@ pub(crate) struct LinkHandle {
     outbox: Arc<Outbox>,
     meter: Arc<Meter>,
     admitted: Arc<AtomicBool>,
+    budget: Arc<BulkBudget>,
+    peer: PeerId,
     dialer: bool,
 }
 
@@ -91,10 +94,21 @@ impl LinkHandle {
 
     /// The other end is a member now: it may send longer frames, and more of them ahead.
     ///
-    /// The number of streams stays as it is: the protocol uses one, a second would only be memory for a peer to fill.
+    /// The number of streams stays as it is until somebody here wants more ([`bulk`](Self::bulk)): each is memory for a peer to fill.
     pub(crate) fn admit(&self) {
         self.admitted.store(true, Ordering::Relaxed);
         self.connection.set_receive_window(VarInt::from_u32(MEMBER_WINDOW_BYTES));
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// The way for bulk streams. For members only.
+    pub(crate) fn bulk(&self) -> BulkPort {
+        let (connection, meter, budget) = (self.connection.clone(), self.meter.clone(), self.budget.clone());
+        BulkPort { connection, meter, budget, dialer: self.dialer }
     }
 
     /// Closes after what was sent before.
@@ -132,6 +146,7 @@ pub(super) async fn run(
     dialer: bool,
     expect: Option<PeerId>,
     meter: Arc<Meter>,
+    budget: Arc<BulkBudget>,
     events: mpsc::Sender<LinkEvent>,
 ) {
     let Some((peer, exporter)) = prove(&connection) else {
@@ -152,6 +167,8 @@ pub(super) async fn run(
         outbox: outbox.clone(),
         meter: meter.clone(),
         admitted: admitted.clone(),
+        budget,
+        peer,
         dialer,
     };
     let address = canonical(connection.remote_address());
@@ -197,7 +214,11 @@ async fn talk(
     admitted: &AtomicBool,
     events: &mpsc::Sender<LinkEvent>,
 ) -> CloseReason {
-    let stream = if dialer { connection.open_bi().await } else { connection.accept_bi().await };
+    let stream = tokio::select! {
+        biased;
+        stream = open(connection, dialer) => stream,
+        error = ignore_datagrams(connection) => Err(error),
+    };
     let (mut send, mut receive) = match stream {
         Ok(stream) => stream,
         Err(error) => return close_reason(&error),
@@ -212,7 +233,21 @@ async fn talk(
         reason = write(connection, &mut send, outbox, meter) => reason,
         reason = read_frames(link, connection, &mut receive, admitted, events) => reason,
         reason = read_datagrams(link, connection, events) => reason,
+        reason = accept_bulk(link, connection, events) => reason,
         reason = overdue(connection, outbox) => reason,
+    }
+}
+
+async fn open(connection: &Connection, dialer: bool) -> Result<(SendStream, RecvStream), ConnectionError> {
+    if dialer { connection.open_bi().await } else { connection.accept_bi().await }
+}
+
+/// Before there is a stream nobody is a member: QUIC would keep what a stranger sends beside it.
+async fn ignore_datagrams(connection: &Connection) -> ConnectionError {
+    loop {
+        if let Err(error) = connection.read_datagram().await {
+            return error;
+        }
     }
 }
 
@@ -314,6 +349,16 @@ async fn read_datagrams(link: LinkId, connection: &Connection, events: &mpsc::Se
     loop {
         match connection.read_datagram().await {
             Ok(bytes) => tell(events, LinkEvent::Datagram { link, bytes }).await,
+            Err(error) => return close_reason(&error),
+        }
+    }
+}
+
+/// Takes in further streams, which the other end can open only once the door for them is open.
+async fn accept_bulk(link: LinkId, connection: &Connection, events: &mpsc::Sender<LinkEvent>) -> CloseReason {
+    loop {
+        match connection.accept_bi().await {
+            Ok(stream) => tell(events, LinkEvent::Bulk { link, stream: Box::new(stream) }).await,
             Err(error) => return close_reason(&error),
         }
     }

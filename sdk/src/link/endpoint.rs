@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerflock_proto::{CloseReason, Identity, LinkId, PeerId};
-#[cfg(any(test, feature = "test-utils"))]
-use quinn::Runtime;
+use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, wire};
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::bulk::BulkBudget;
 use super::conditioned::ConditionedSocket;
 use super::congestion::ConstantWindowFactory;
 use super::connection::{self, DATAGRAM_SEND_BYTES, STRANGER_WINDOW_BYTES};
@@ -20,6 +19,7 @@ use super::gate::Gate;
 use super::ids::ShortIds;
 use super::meter::Meter;
 use super::paced::PacedSocket;
+use super::probe::{ProbeSocket, SideDoor};
 use super::socket::{self, CountingSocket, SocketCounters};
 use super::{LinkEvent, canonical, tls};
 use crate::conditioner::Conditioner;
@@ -36,7 +36,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Datagrams that may wait for the driver, in bytes; past it the oldest fall out.
 const DATAGRAM_RECEIVE_BYTES: usize = 64 * 1024;
 /// Stream bytes in flight: what the congestion window would bound if there were one.
-const STREAM_SEND_BYTES: u64 = 32 * 1024;
+pub(super) const STREAM_SEND_BYTES: u64 = 32 * 1024;
+/// What the other end may send ahead of us on one stream, in bytes.
+pub(super) const STREAM_RECEIVE_BYTES: u32 = 256 * 1024;
 /// Requests for a connection that may wait for the gate.
 const INCOMING_MAX: usize = 64;
 /// What one of them may send meanwhile, in bytes.
@@ -63,6 +65,7 @@ pub(crate) struct LinkEndpoint {
     server: ServerConfig,
     events: mpsc::Sender<LinkEvent>,
     sockets: Sockets,
+    bulk: Arc<BulkBudget>,
     /// Where sockets are registered, whoever asks for a new one.
     runtime: tokio::runtime::Handle,
 }
@@ -75,12 +78,14 @@ struct Sockets {
     conditioner: Option<Conditioner>,
     connection_id_key: u64,
     counters: Arc<SocketCounters>,
+    door: Arc<SideDoor>,
 }
 
 impl Sockets {
     /// Puts around a socket all that ours have.
     fn wrap(&self, socket: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
-        let mut socket: Arc<dyn AsyncUdpSocket> = Arc::new(PacedSocket::new(socket));
+        let socket = ProbeSocket::new(socket, self.door.clone());
+        let mut socket: Arc<dyn AsyncUdpSocket> = Arc::new(PacedSocket::new(Arc::new(socket)));
         if let Some(conditioner) = self.conditioner {
             socket = Arc::new(ConditionedSocket::new(socket, conditioner));
         }
@@ -102,7 +107,7 @@ impl LinkEndpoint {
         connection_id_key: u64,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, OpenError> {
-        let (server_tls, client_tls) = tls::configs(identity)?;
+        let (server_tls, client_tls) = tls::configs(identity, wire::ALPN)?;
 
         let client = quinn::ClientConfig::new(Arc::new(client_tls));
 
@@ -122,10 +127,10 @@ impl LinkEndpoint {
             Some(socket) => socket,
             None => socket::open(address)?,
         };
-        let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default() };
+        let sockets = Sockets { address, conditioner, connection_id_key, counters: Arc::default(), door: SideDoor::new() };
         let socket = sockets.wrap(socket);
         let endpoint = Endpoint::new_with_abstract_socket(config, Some(server.clone()), socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, client, server, events, sockets, runtime: tokio::runtime::Handle::current() })
+        Ok(Self { endpoint, client, server, events, sockets, bulk: Arc::default(), runtime: tokio::runtime::Handle::current() })
     }
 
     /// Moves to `socket`, or to a new one. Links that we dialed come along; to those that we accepted we are gone.
@@ -152,13 +157,27 @@ impl LinkEndpoint {
         self.sockets.counters.clone()
     }
 
+    /// What goes through the socket beside QUIC.
+    pub(crate) fn side_door(&self) -> Arc<SideDoor> {
+        self.sockets.door.clone()
+    }
+
+    /// Connects to a service that is no member, from the same socket: so that it sees us where members would.
+    pub(crate) fn connect(
+        &self,
+        client: quinn::ClientConfig,
+        address: SocketAddr,
+    ) -> Result<quinn::Connecting, quinn::ConnectError> {
+        self.endpoint.connect_with(client, address, SERVER_NAME)
+    }
+
     /// Dials `address`. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn dial(&self, link: LinkId, address: SocketAddr, expect: Option<PeerId>) -> impl Future<Output = ()> + use<> {
         let meter = self.meter(link, address);
         let mut client = self.client.clone();
         client.transport_config(Arc::new(transport(0, meter.clone())));
         let connecting = self.endpoint.connect_with(client, address, SERVER_NAME);
-        let events = self.events.clone();
+        let (events, budget) = (self.events.clone(), self.bulk.clone());
         async move {
             let connected = match connecting {
                 Ok(connecting) => timeout(CONNECT_DEADLINE, connecting).await,
@@ -169,7 +188,7 @@ impl LinkEndpoint {
                 }
             };
             match connected {
-                Ok(Ok(connection)) => connection::run(link, connection, true, expect, meter, events).await,
+                Ok(Ok(connection)) => connection::run(link, connection, true, expect, meter, budget, events).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "dialing failed");
                     _ = events.send(LinkEvent::DialFailed { link }).await;
@@ -206,14 +225,14 @@ impl LinkEndpoint {
 
     /// Accepts a connection. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn accept(&self, link: LinkId, incoming: quinn::Incoming) -> impl Future<Output = ()> + use<> {
-        let events = self.events.clone();
+        let (events, budget) = (self.events.clone(), self.bulk.clone());
         let meter = self.meter(link, incoming.remote_address());
         let mut server = self.server.clone();
         server.transport_config(Arc::new(transport(1, meter.clone())));
         async move {
             let reason = match incoming.accept_with(Arc::new(server)) {
                 Ok(connecting) => match timeout(CONNECT_DEADLINE, connecting).await {
-                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, meter, events).await,
+                    Ok(Ok(connection)) => return connection::run(link, connection, false, None, meter, budget, events).await,
                     Ok(Err(error)) => connection::close_reason(&error),
                     Err(_) => CloseReason::Deadline,
                 },
@@ -239,12 +258,11 @@ impl LinkEndpoint {
     }
 }
 
-/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with.
+/// A plain QUIC endpoint with nothing of ours but the keys: what our own is to be compared with, and what strangers have.
 #[cfg(any(test, feature = "test-utils"))]
-pub(crate) fn plain(address: SocketAddr) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
-    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh())?;
+pub(crate) fn plain(socket: Arc<dyn AsyncUdpSocket>) -> Result<(Endpoint, quinn::ClientConfig), OpenError> {
+    let (server_tls, client_tls) = tls::configs(&crate::identity::fresh(), wire::ALPN)?;
     let server = ServerConfig::with_crypto(Arc::new(server_tls));
-    let socket = TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)?;
     let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
     Ok((endpoint, quinn::ClientConfig::new(Arc::new(client_tls))))
 }
@@ -257,7 +275,7 @@ fn transport(streams: u32, meter: Arc<Meter>) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
-        .stream_receive_window(VarInt::from_u32(256 * 1024))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_BYTES))
         .send_window(STREAM_SEND_BYTES)
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))

@@ -26,25 +26,25 @@ const ADDRESSES_MAX: usize = 4_096;
 
 /// Decides who may knock now.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     all: Bucket,
     proofs: Bucket,
     addresses: BTreeMap<IpAddr, Bucket>,
 }
 
 impl Gate {
-    pub(super) fn new(now: Instant) -> Self {
-        let full = |tokens| Bucket { tokens, filled: now };
+    pub(crate) fn new(now: Instant) -> Self {
+        let full = |tokens| Bucket::full(tokens, now);
         Self { all: full(ALL_BURST), proofs: full(PROOFS_BURST), addresses: BTreeMap::new() }
     }
 
     /// Whether somebody whose address is not proved may be asked to prove it. Counts it.
-    pub(super) fn asks_for_proof(&mut self, now: Instant) -> bool {
+    pub(crate) fn asks_for_proof(&mut self, now: Instant) -> bool {
         self.proofs.take(PROOFS_PER_SECOND, PROOFS_BURST, now)
     }
 
     /// Whether a request for a connection from `address` may be answered. Counts it.
-    pub(super) fn admits(&mut self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn admits(&mut self, address: IpAddr, now: Instant) -> bool {
         // All processes of this machine share the loopback address, and none of them is a stranger's.
         if !address.is_loopback() && !self.address_admits(address, now) {
             return false;
@@ -61,27 +61,39 @@ impl Gate {
                 return true;
             }
         }
-        let bucket = self.addresses.entry(address).or_insert(Bucket { tokens: ADDRESS_BURST, filled: now });
+        let bucket = self.addresses.entry(address).or_insert_with(|| Bucket::full(ADDRESS_BURST, now));
         bucket.take(ADDRESS_PER_SECOND, ADDRESS_BURST, now)
     }
 }
 
 /// Whose doing an address is: one IPv6 subscriber holds a /64 at the least.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
     }
 }
 
+/// Tokens that come at a rate, up to so many.
 #[derive(Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     tokens: f64,
     filled: Instant,
 }
 
 impl Bucket {
-    fn take(&mut self, per_second: f64, burst: f64, now: Instant) -> bool {
+    /// With all it can hold.
+    pub(crate) fn full(tokens: f64, now: Instant) -> Self {
+        Self { tokens, filled: now }
+    }
+
+    /// When it was last filled.
+    pub(crate) fn filled(&self) -> Instant {
+        self.filled
+    }
+
+    /// Takes one out, if there is one.
+    pub(crate) fn take(&mut self, per_second: f64, burst: f64, now: Instant) -> bool {
         self.tokens = (self.tokens + now.duration_since(self.filled).as_secs_f64() * per_second).min(burst);
         self.filled = now;
         if self.tokens < 1.0 {

@@ -31,6 +31,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bulk_rate::BulkRate;
 use crate::conditioner::Chance;
 
 /// A queue that stands longer than this makes us send less. More than acknowledgements may be held back (25 ms).
@@ -149,6 +150,23 @@ impl Meter {
         self.state().stream_wait(bytes as f64, now)
     }
 
+    /// The same for a bulk stream.
+    pub(super) fn bulk_wait(&self, bytes: usize, now: Instant) -> Duration {
+        let mut state = self.state();
+        state.interval.put += bytes as f64;
+        state.bulk.wait(bytes as f64, now)
+    }
+
+    /// What was sent in bulk came so much later than at best.
+    pub(super) fn bulk_reported(&self, queue: Duration, now: Instant) {
+        self.state().bulk.reported(queue, now);
+    }
+
+    /// Bulk bytes per second.
+    pub(super) fn bulk_rate(&self) -> f64 {
+        self.state().bulk.rate()
+    }
+
     /// How many bytes to write to a stream in one go.
     pub(super) fn stream_piece(&self) -> usize {
         let bytes = self.state().stream_rate * STREAM_PIECE.as_secs_f64();
@@ -208,6 +226,7 @@ struct State {
     stream_rate: f64,
     stream_credit: f64,
     stream_filled: Instant,
+    bulk: BulkRate,
 }
 
 #[derive(Debug, Default)]
@@ -254,6 +273,7 @@ impl State {
             stream_rate: STREAM_START,
             stream_credit: STREAM_BURST,
             stream_filled: now,
+            bulk: BulkRate::new(now),
         }
     }
 
@@ -267,6 +287,7 @@ impl State {
         self.last_ack = Some(now);
         self.note_base(round_trip, now);
         let base = self.base().unwrap_or(round_trip);
+        self.bulk.acked(bytes, round_trip, base, now);
         let interval = &mut self.interval;
         interval.acked += bytes;
         interval.samples += 1;
@@ -359,6 +380,10 @@ impl State {
         }
         let most = self.limit.map_or(STREAM_MAX, |limit| limit * STREAM_SHARE);
         self.stream_rate = self.stream_rate.min(most).max(STREAM_MIN);
+        // What is left of a full line is the game's: a queue that it fills itself is no report's business.
+        if let Some(limit) = self.limit {
+            self.bulk.bound(limit * STREAM_SHARE);
+        }
     }
 
     fn admits(&mut self, bytes: f64, now: Instant) -> bool {
@@ -372,12 +397,15 @@ impl State {
             self.group_since = Some(now);
             self.group_bytes = bytes;
             self.group_goes = self.draws(now);
-            self.interval.put += if self.group_goes { OVERHEAD_BYTES } else { 0.0 };
+            let overhead = if self.group_goes { OVERHEAD_BYTES } else { 0.0 };
+            self.interval.put += overhead;
+            self.bulk.others(overhead);
         }
         self.interval.offered += bytes;
         if self.group_goes {
             self.interval.sent += bytes;
             self.interval.put += bytes;
+            self.bulk.others(bytes);
             self.on_way += bytes;
             self.credit -= bytes;
             self.last_sent = Some(now);
@@ -421,6 +449,7 @@ impl State {
         self.stream_filled = now;
         self.stream_credit = (self.stream_credit + passed * self.stream_rate).min(STREAM_BURST) - bytes;
         self.interval.put += bytes;
+        self.bulk.others(bytes);
         // What streams take is not there for datagrams.
         self.credit -= bytes;
         if self.stream_credit >= 0.0 {

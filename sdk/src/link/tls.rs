@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use peerflock_proto::{Identity, PeerId, wire};
+use peerflock_proto::{Identity, PeerId};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -24,11 +24,11 @@ const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 
 /// What comes before an Ed25519 public key in its SPKI form (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The TLS of an endpoint that accepts, and of the same endpoint when it dials.
+/// The TLS of an endpoint that accepts, and of the same endpoint when it dials, for one application `protocol` (RFC 7301).
 ///
 /// # Errors
 /// When the TLS library refuses our own key or settings: nothing that a user could mend, yet no reason to crash.
-pub(super) fn configs(identity: &Identity) -> Result<(QuicServerConfig, QuicClientConfig), Error> {
+pub(crate) fn configs(identity: &Identity, protocol: &[u8]) -> Result<(QuicServerConfig, QuicClientConfig), Error> {
     let provider = Arc::new(ring::default_provider());
     let key = Arc::new(certified_key(identity)?);
     let verifier = Arc::new(RawKeyVerifier { provider: provider.clone() });
@@ -37,7 +37,7 @@ pub(super) fn configs(identity: &Identity) -> Result<(QuicServerConfig, QuicClie
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.clone())));
-    server.alpn_protocols = vec![wire::ALPN.to_vec()];
+    server.alpn_protocols = vec![protocol.to_vec()];
     server.send_tls13_tickets = 0;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.max_early_data_size = 0;
@@ -47,7 +47,7 @@ pub(super) fn configs(identity: &Identity) -> Result<(QuicServerConfig, QuicClie
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)));
-    client.alpn_protocols = vec![wire::ALPN.to_vec()];
+    client.alpn_protocols = vec![protocol.to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_early_data = false;
     client.enable_sni = false;
@@ -57,7 +57,7 @@ pub(super) fn configs(identity: &Identity) -> Result<(QuicServerConfig, QuicClie
 }
 
 /// Whose key the other end proved, from [`quinn::Connection::peer_identity`].
-pub(super) fn proved_peer(identity: Option<Box<dyn Any>>) -> Option<PeerId> {
+pub(crate) fn proved_peer(identity: Option<Box<dyn Any>>) -> Option<PeerId> {
     let keys = identity?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     let [spki] = keys.as_slice() else { return None };
     peer_of_spki(spki)

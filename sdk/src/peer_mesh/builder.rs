@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use peerflock_proto::{Identity, KindId, Limits, NeighborLimits, Profile, Registry, RemovalRule};
+use peerflock_proto::{Certificate, Identity, KindId, Limits, NeighborLimits, PeerId, Profile, Registry, RemovalRule};
 use quinn::AsyncUdpSocket;
 use zeroize::Zeroizing;
 
 use super::{PeerMesh, StartError, StartingMesh, start};
 use crate::conditioner::{Conditioner, ParseConditionerError};
-use crate::resolve::{Interface, Listing, Ticket};
+use crate::directory::{Directory, DirectoryAddress};
+use crate::resolve::{Interface, Listing, Resolver, Ticket};
 
 /// Sets up a mesh; [`start`](Self::start) starts it. From [`PeerMesh::named`] or [`PeerMesh::from_ticket`].
 #[derive(Clone)]
@@ -26,11 +28,17 @@ pub struct PeerMeshBuilder {
     pub(super) state_rate: Option<u32>,
     pub(super) nearest_by: Option<KindId>,
     pub(super) removal: RemovalRule,
+    pub(super) certificate: Option<(PeerId, Certificate)>,
+    pub(super) relay_only: bool,
     pub(super) interface: Option<Interface>,
     pub(super) bind: Option<SocketAddr>,
     pub(super) tickets: Vec<Ticket>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) lan: bool,
+    pub(super) address_book: Option<PathBuf>,
+    pub(super) remember: bool,
+    pub(super) punch: bool,
+    pub(super) resolvers: Vec<Arc<dyn Resolver>>,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
     pub(super) conditioner: Option<Conditioner>,
@@ -60,11 +68,17 @@ impl PeerMeshBuilder {
             state_rate: None,
             nearest_by: None,
             removal: RemovalRule::Nobody,
+            certificate: None,
+            relay_only: false,
             interface: None,
             bind: None,
             tickets: Vec::new(),
             addresses: Vec::new(),
             lan: true,
+            address_book: None,
+            remember: true,
+            punch: true,
+            resolvers: Vec::new(),
             listing: Listing::default(),
             require_members: None,
             conditioner: None,
@@ -108,6 +122,23 @@ impl PeerMeshBuilder {
     /// Who may remove members, the same for all: nobody by default.
     pub fn removal(mut self, rule: RemovalRule) -> Self {
         self.removal = rule;
+        self
+    }
+
+    /// Only who shows a certificate of `authority` can join; ours is `certificate`, for the [identity](Self::identity) that we bring. A
+    /// password may be asked for beside it.
+    ///
+    /// An authority is an [`Identity`] that someone keeps away from the game; see [`Certificate::issue`] and [`PeerMesh::revoke`].
+    pub fn certificate(mut self, authority: PeerId, certificate: Certificate) -> Self {
+        self.certificate = Some((authority, certificate));
+        self
+    }
+
+    /// Tells our address to nobody but those whom we dial ourselves, by a ticket or an address, and dials nobody else. Everybody hears us all
+    /// the same, by way of them. Neither finds nor is found on the local network.
+    pub fn relay_only(mut self) -> Self {
+        self.relay_only = true;
+        self.lan = false;
         self
     }
 
@@ -198,6 +229,44 @@ impl PeerMeshBuilder {
     /// Whether to find and be found on the local network. On by default.
     pub fn lan(mut self, lan: bool) -> Self {
         self.lan = lan;
+        self
+    }
+
+    /// Looks for others, and tells of us, by one more way. Several may be given; all are asked at once, and one that fails holds up
+    /// nobody. See [`resolve`](crate::resolve).
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolvers.push(Arc::new(resolver));
+        self
+    }
+
+    /// Looks for others, and can be found by them, at a [directory](crate::directory): a service that anyone can run.
+    pub fn directory(self, address: DirectoryAddress) -> Self {
+        self.resolver(Directory::new(address))
+    }
+
+    /// Looks for others, and can be found by them, in BitTorrent's DHT: with nothing but a name and a password, and no service of
+    /// anybody's. Needs the cargo feature `dht`.
+    #[cfg(feature = "dht")]
+    pub fn dht(self, options: crate::resolve::DhtOptions) -> Self {
+        self.resolver(crate::resolve::Dht::new(options))
+    }
+
+    /// Keeps the [address book](crate::resolve::AddressBook) of peers met before in the file at `path`.
+    pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
+        self.address_book = Some(path.into());
+        self
+    }
+
+    /// Whether to look for ways through routers to members that are not linked. On by default; without it they are heard by others.
+    pub fn punch(mut self, punch: bool) -> Self {
+        self.punch = punch;
+        self
+    }
+
+    /// Whether to keep an address book in the user's folder for settings, if the [listing](Self::listing) says which game this is. On
+    /// by default, but not on loopback.
+    pub fn remember(mut self, remember: bool) -> Self {
+        self.remember = remember;
         self
     }
 

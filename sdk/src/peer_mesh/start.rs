@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerflock_proto::{Candidate, CloseReason, Config, Identity, MeshId, MeshKey, Node, Time};
+use peerflock_proto::{CloseReason, Config, Identity, Membership, MeshId, MeshKey, Node, PeerId, Time};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -15,14 +15,17 @@ use super::{Handle, PeerMesh};
 use crate::conditioner::ParseConditionerError;
 use crate::driver::{Driver, LINK_EVENTS_MAX, Shared, Standing};
 use crate::identity::random;
-use crate::link::{LinkEndpoint, OpenError, canonical};
-use crate::resolve::lan::Announcer;
+use crate::link::{LinkEndpoint, OpenError};
+use crate::reach::Reach;
+use crate::resolve::hub::{self, Facts};
+use crate::resolve::lan::Lan;
 use crate::resolve::ticket::{self, Lock, Ticket};
-use crate::resolve::{Listing, address, lan};
+use crate::resolve::told::Told;
+use crate::resolve::{AddressBook, Interface, Listing, Rendezvous, Resolver, ResolverReport};
 
-/// How long to look on the local network before opening the mesh alone.
-const BROWSE: Duration = Duration::from_millis(1_500);
-/// How long to try whoever was found there.
+/// How long to wait at most for resolvers before opening the mesh alone.
+const LOOK_MAX: Duration = Duration::from_secs(8);
+/// How long to try whoever was found by them.
 const BROWSE_AND_JOIN: Duration = Duration::from_secs(4);
 /// How long to try addresses and tickets.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -64,14 +67,23 @@ pub enum StartError {
         /// Why, and what to do.
         reason: CloseReason,
     },
+    /// The certificate is not for the identity that was given, or none was.
+    #[error("the certificate is for {member:?}: give that identity with `identity(..)`, or ask for a certificate for yours")]
+    OtherIdentity {
+        /// For whom it is.
+        member: PeerId,
+    },
     /// Nobody answered, and the mesh was not to be opened alone.
     #[error(
         "nobody answered at any of {tried} addresses; check that the game runs there, that the address or ticket is a new one, \
-         and that both are on networks that reach each other"
+         and that both are on networks that reach each other{}",
+        told(resolvers)
     )]
     NobodyThere {
-        /// How many addresses were tried.
+        /// How many addresses were given.
         tried: usize,
+        /// Where else was looked, and what came of it.
+        resolvers: Vec<ResolverReport>,
     },
     /// The socket could not be opened.
     #[error("no socket at {address}: {source}. Choose another port, or none to get a free one", address = shown(*address))]
@@ -104,7 +116,8 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let bind = builder.resolved_bind(&interface);
     let conditioner = builder.resolved_conditioner()?;
     let mesh = MeshId::from_name(&builder.name);
-    let key = key(mesh, builder.door.clone()).await?;
+    let authority = builder.certificate.as_ref().map(|(authority, _)| *authority);
+    let key = key(mesh, builder.door.clone(), authority).await?;
     let identity = builder.identity.clone().unwrap_or_else(crate::identity::fresh);
 
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
@@ -119,20 +132,40 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let bound = endpoint.local_address().map_err(|source| StartError::Bind { address: bind, source })?;
     let addresses = interface.addresses(bound);
     let listing = Listing { locked: !matches!(builder.door, Door::Open), ..builder.listing.clone() };
-    let node = node(&builder, identity, key, seed, addresses.clone());
+    let rendezvous = Rendezvous::new(&key);
+    let node = node(&builder, identity.clone(), key, seed, addresses.clone());
     let (peer, boot) = (node.peer_id(), node.boot());
-    let shared = Arc::new(Shared::new(node, Instant::now(), listing, endpoint.counters()));
+    let shared = Arc::new(Shared::new(node, Instant::now(), listing, addresses.clone(), endpoint.counters()));
 
-    let candidates = candidates(&builder);
-    let tried = candidates.len();
+    let told = Told::new(&builder.addresses, &builder.tickets);
+    let tried = told.count();
     let mut helpers = JoinSet::new();
-    if !candidates.is_empty() {
-        helpers.spawn(address::run(candidates, shared.clone()));
+    let facts = Facts {
+        peer,
+        mesh,
+        name: builder.name.clone(),
+        // A socket that was given is on no network of this machine.
+        interface: if builder.socket.is_some() { Interface::All } else { interface.clone() },
+        rendezvous,
+        endpoint: Arc::downgrade(&endpoint),
+    };
+    let resolvers = resolvers(&builder, &interface, told);
+    let count = resolvers.len();
+    for (index, resolver) in resolvers.into_iter().enumerate() {
+        helpers.spawn(hub::run(index, resolver, facts.clone(), shared.clone()));
     }
-    if builder.lan {
-        let announcer =
-            Announcer { peer, mesh, name: builder.name.clone(), interface: interface.clone(), addresses: addresses.clone() };
-        helpers.spawn(lan::run(announcer, shared.clone()));
+    // In a network in memory there are no routers, and nothing may depend on luck.
+    if builder.punch && !builder.relay_only && builder.socket.is_none() {
+        let reach = Reach {
+            shared: shared.clone(),
+            door: endpoint.side_door(),
+            endpoint: Arc::downgrade(&endpoint),
+            me: peer,
+            interface: interface.clone(),
+            neighbors: builder.neighbors,
+            watch: builder.socket.is_none() && interface != Interface::Loopback,
+        };
+        helpers.spawn(reach.run());
     }
     let door = Arc::downgrade(&endpoint);
     tokio::spawn(Driver::new(shared.clone(), endpoint, link_events, helpers, builder.socket.is_none()).run());
@@ -145,9 +178,19 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let ticket = Ticket { name: builder.name, peer: Some(peer), addresses, lock };
     // From here on, giving up drops the handle, and with it the mesh.
     let mesh = PeerMesh {
-        handle: Arc::new(Handle { shared: shared.clone(), runtime, endpoint: door, interface, peer, boot, mesh, ticket }),
+        handle: Arc::new(Handle {
+            shared: shared.clone(),
+            runtime,
+            identity,
+            endpoint: door,
+            interface,
+            peer,
+            boot,
+            mesh,
+            ticket,
+        }),
     };
-    match join(&shared, tried, builder.lan, builder.require_members.unwrap_or(tried > 0)).await {
+    match join(&shared, tried, count, builder.require_members.unwrap_or(tried > 0)).await {
         Ok(()) => Ok(mesh),
         Err(error) => {
             mesh.leave().await;
@@ -161,6 +204,11 @@ fn check(builder: &mut PeerMeshBuilder) -> Result<tokio::runtime::Handle, StartE
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
     if !ticket::is_name(&builder.name) {
         return Err(StartError::InvalidName { name: builder.name.clone() });
+    }
+    if let Some((_, certificate)) = &builder.certificate
+        && builder.identity.as_ref().map(Identity::peer_id) != Some(certificate.member)
+    {
+        return Err(StartError::OtherIdentity { member: certificate.member });
     }
     for ticket in &builder.tickets {
         if ticket.name != builder.name {
@@ -176,11 +224,12 @@ fn check(builder: &mut PeerMeshBuilder) -> Result<tokio::runtime::Handle, StartE
 }
 
 /// The key that admission needs. Stretching a password takes a while and much memory, on purpose: not on an async thread.
-async fn key(mesh: MeshId, door: Door) -> Result<MeshKey, StartError> {
-    match door {
-        Door::Open => Ok(MeshKey::open(mesh)),
-        Door::Secret(secret) => Ok(MeshKey::from_secret(mesh, *secret)),
-        Door::Password(password) => tokio::task::spawn_blocking(move || MeshKey::from_password(mesh, &password))
+async fn key(mesh: MeshId, door: Door, authority: Option<PeerId>) -> Result<MeshKey, StartError> {
+    match (door, authority) {
+        (Door::Open, Some(authority)) => Ok(MeshKey::of_authority(mesh, &authority)),
+        (Door::Open, None) => Ok(MeshKey::open(mesh)),
+        (Door::Secret(secret), _) => Ok(MeshKey::from_secret(mesh, *secret)),
+        (Door::Password(password), _) => tokio::task::spawn_blocking(move || MeshKey::from_password(mesh, &password))
             .await
             .map_err(|error| StartError::Runtime(io::Error::other(error))),
     }
@@ -197,41 +246,64 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         state_rate: builder.state_rate,
         nearest_by: builder.nearest_by,
         removal: builder.removal.clone(),
+        membership: builder.certificate.clone().map(|(authority, certificate)| Membership {
+            authority,
+            certificate,
+            unix_time_at_start: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
+        }),
+        relay_only: builder.relay_only,
         ..Config::default()
     };
     Node::new(config, identity, key, seed, Time::default())
 }
 
-/// Everybody we were told of.
-fn candidates(builder: &PeerMeshBuilder) -> Vec<Candidate> {
-    let told = builder.addresses.iter().map(|address| Candidate { address: canonical(*address), peer: None });
-    let invited = builder
-        .tickets
-        .iter()
-        .flat_map(|ticket| ticket.addresses.iter().map(|address| Candidate { address: canonical(*address), peer: ticket.peer }));
-    told.chain(invited).collect()
+/// All that is asked for others, the best first.
+fn resolvers(builder: &PeerMeshBuilder, interface: &Interface, told: Told) -> Vec<Arc<dyn Resolver>> {
+    let mut resolvers: Vec<Arc<dyn Resolver>> = Vec::new();
+    if told.count() > 0 {
+        resolvers.push(Arc::new(told));
+    }
+    if builder.relay_only {
+        // All others tell where we are to whoever asks.
+        return resolvers;
+    }
+    if builder.lan {
+        resolvers.push(Arc::new(Lan::new(interface.clone())));
+    }
+    // What lives in memory or on loopback leaves no traces on disk unless it is told to.
+    let real = builder.socket.is_none() && *interface != Interface::Loopback && !builder.listing.game.is_empty();
+    let book = match &builder.address_book {
+        Some(path) => Some(AddressBook::at(path)),
+        None if builder.remember && real => AddressBook::of_game(&builder.listing.game),
+        None => None,
+    };
+    resolvers.extend(book.map(|book| Arc::new(book) as Arc<dyn Resolver>));
+    resolvers.extend(builder.resolvers.iter().cloned());
+    resolvers
 }
 
 /// Waits until we are in the mesh, or until we are sure enough that we must be its first member.
-async fn join(shared: &Shared, tried: usize, lan: bool, require_members: bool) -> Result<(), StartError> {
+async fn join(shared: &Shared, tried: usize, resolvers: usize, require_members: bool) -> Result<(), StartError> {
     let started = Instant::now();
     let mut standing = shared.standing.subscribe();
-    let deadline = match (tried, require_members, lan) {
-        (1.., _, _) | (0, true, true) => started + JOIN_DEADLINE,
-        (0, false, true) => started + BROWSE,
-        (0, _, false) => started,
+    let patient = tried > 0 || require_members;
+    let deadline = match resolvers {
+        0 => started,
+        _ if patient => started + JOIN_DEADLINE,
+        _ => started + LOOK_MAX,
     };
-    let mut met = wait(&mut standing, deadline, |standing| standing.joined || !standing.refusals.is_empty()).await;
-    if tried == 0 && !met.joined && met.refusals.is_empty() && met.candidates {
-        met = wait(&mut standing, started + BROWSE_AND_JOIN, |standing| standing.joined || !standing.refusals.is_empty()).await;
+    let met = |standing: &Standing| standing.joined || !standing.refusals.is_empty();
+    let mut now = wait(&mut standing, deadline, |now| met(now) || !patient && now.looked.len() >= resolvers).await;
+    if !patient && !met(&now) && now.candidates {
+        now = wait(&mut standing, started + BROWSE_AND_JOIN, met).await;
     }
-    if !met.joined && !met.refusals.is_empty() {
-        met = wait(&mut standing, Instant::now() + SECOND_OPINION, |standing| standing.joined).await;
+    if !now.joined && !now.refusals.is_empty() {
+        now = wait(&mut standing, Instant::now() + SECOND_OPINION, |now| now.joined).await;
     }
-    match met.refusals.first() {
-        _ if met.joined => Ok(()),
+    match now.refusals.first() {
+        _ if now.joined => Ok(()),
         Some(&(address, reason)) => Err(StartError::Refused { address, reason }),
-        None if require_members => Err(StartError::NobodyThere { tried }),
+        None if require_members => Err(StartError::NobodyThere { tried, resolvers: shared.resolvers() }),
         None => Ok(()),
     }
 }
@@ -249,6 +321,16 @@ async fn wait(
 fn derived(seed: &[u8; 32], purpose: &str) -> u64 {
     let hash = blake3::Hasher::new_keyed(seed).update(purpose.as_bytes()).finalize();
     hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// What came of each resolver, for whoever is alone.
+fn told(resolvers: &[ResolverReport]) -> String {
+    let each = resolvers.iter().map(|report| match (&report.failure, report.found) {
+        (Some(failure), _) => format!("; {}: {failure}", report.name),
+        (None, Some(count)) => format!("; {} named {count}", report.name),
+        (None, None) => format!("; {} did not answer", report.name),
+    });
+    each.collect()
 }
 
 fn shown(address: Option<SocketAddr>) -> String {

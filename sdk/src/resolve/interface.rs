@@ -43,7 +43,7 @@ impl Interface {
     }
 
     /// Whether an address heard of on this interface is worth a packet.
-    pub(super) fn reaches(&self, address: IpAddr) -> bool {
+    pub(crate) fn reaches(&self, address: IpAddr) -> bool {
         !address.is_unspecified() && !address.is_multicast() && (*self != Self::Loopback || address.is_loopback())
     }
 

@@ -2,35 +2,39 @@
 //!
 //! It goes on after joining, so that two meshes of one name that started apart find each other.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent};
-use peerflock_proto::{Beacon, Candidate, MeshId, PeerId};
-use tokio::time::{Instant, sleep_until, timeout};
+use peerflock_proto::{MeshId, PeerId};
+use tokio::time::timeout;
 
-use super::ResolveError;
 use super::interface::Interface;
+use super::resolver::{Answer, Found, Registration, Resolver};
 use super::sighting::{SERVICE, Sighting, Sightings};
-use crate::driver::Shared;
+use super::{Listing, ResolveError};
 
 /// How often the announcement is compared with how things stand.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Who announces our mesh with another roster than ours for so long is of another half of it: its address is offered, and again
-/// after as long.
-const APART: Duration = Duration::from_secs(3);
+/// How long it takes to hear of everybody.
+const BROWSE: Duration = Duration::from_millis(1_500);
 /// How long leaving waits for the others to hear that the announcement is withdrawn.
 const WITHDRAW_DEADLINE: Duration = Duration::from_millis(300);
 
-/// What of ourselves the announcement needs beside what changes as we play.
-#[derive(Clone, Debug)]
-pub(crate) struct Announcer {
-    pub(crate) peer: PeerId,
-    pub(crate) mesh: MeshId,
-    pub(crate) name: String,
-    pub(crate) interface: Interface,
-    pub(crate) addresses: Vec<std::net::SocketAddr>,
+/// The resolver of the local network.
+pub(crate) struct Lan {
+    interface: Interface,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// None while mDNS does not work here.
+    mdns: Option<Mdns>,
+    sightings: Sightings,
+    announced: Option<Sighting>,
 }
 
 /// mDNS on one interface: a thread of its own, which ends with this.
@@ -82,95 +86,145 @@ impl Drop for Mdns {
     }
 }
 
-/// Announces and listens until the mesh is left.
-pub(crate) async fn run(announcer: Announcer, shared: Arc<Shared>) {
-    let mut mdns = match Mdns::open(&announcer.interface) {
-        Ok(mdns) => mdns,
-        Err(error) => {
-            tracing::warn!(%error, "nobody on the local network will find this mesh");
-            return;
+impl Lan {
+    pub(crate) fn new(interface: Interface) -> Self {
+        let state = State { mdns: None, sightings: Sightings::new(interface.clone()), announced: None };
+        Self { interface, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, us: &Registration) -> Result<(), ResolveError> {
+        let state = &mut *self.state();
+        let mdns = match &state.mdns {
+            Some(mdns) => mdns,
+            None => state.mdns.insert(Mdns::open(&self.interface)?),
+        };
+        let now = Sighting {
+            peer: us.peer,
+            mesh: us.mesh,
+            name: us.name.clone(),
+            listing: us.listing.clone(),
+            players: us.members,
+            beacon: Some(us.beacon),
+            addresses: us.addresses.clone(),
+        };
+        if state.announced.as_ref() != Some(&now) {
+            let registered = now.to_service().and_then(|service| mdns.daemon.register(service));
+            registered.map_err(|error| ResolveError::Lan(error.to_string()))?;
+            state.announced = Some(now);
         }
-    };
-    let mut sightings = Sightings::new(announcer.interface.clone());
-    let mut announced = None;
-    let mut next_look = Instant::now();
-    let mut apart = Apart::default();
-    loop {
-        tokio::select! {
-            biased;
-            () = shared.left() => break,
-            event = mdns.hear() => {
-                if let Some(sighting) = sightings.hear(event) {
-                    shared.candidates(announcer.candidates(sighting).collect());
-                }
-            }
-            () = sleep_until(next_look) => {
-                next_look += LOOK_EVERY;
-                let beacon = shared.node(|node, _| node.beacon());
-                let now = announcer.sighting(&shared, beacon);
-                if announced.as_ref() != Some(&now) {
-                    match now.to_service().and_then(|service| mdns.daemon.register(service)) {
-                        Ok(()) => announced = Some(now),
-                        Err(error) => tracing::debug!(%error, "the announcement must wait"),
+        Ok(())
+    }
+
+    /// Waits for what is heard next, and takes it in if it is new. Listens anew where mDNS hung up on us because we were slow.
+    async fn listen(&self) {
+        let heard = self.state().mdns.as_ref().map(|mdns| mdns.heard.clone());
+        let Some(heard) = heard else { return std::future::pending().await };
+        loop {
+            match heard.recv_async().await {
+                Ok(event) => {
+                    if self.state().sightings.hear(event).is_some() {
+                        return;
                     }
                 }
-                let ours = sightings.iter().filter(|sighting| announcer.is_of_our_mesh(sighting));
-                shared.candidates(apart.look(ours, beacon.hash, Instant::now()));
+                Err(_) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    let mdns = &mut self.state().mdns;
+                    match mdns.as_ref().map(|mdns| mdns.daemon.browse(SERVICE)) {
+                        Some(Ok(again)) => mdns.iter_mut().for_each(|mdns| mdns.heard = again.clone()),
+                        _ => *mdns = None,
+                    }
+                    return;
+                }
             }
         }
     }
-    mdns.withdraw().await;
 }
 
-impl Announcer {
-    fn sighting(&self, shared: &Shared, beacon: Beacon) -> Sighting {
-        Sighting {
-            peer: self.peer,
-            mesh: self.mesh,
-            name: self.name.clone(),
-            listing: shared.listing(),
-            players: beacon.members,
-            beacon: Some(beacon.hash),
-            addresses: self.addresses.clone(),
-        }
-    }
-
-    /// Where `sighting` says that others of our mesh are.
-    fn candidates<'s>(&self, sighting: &'s Sighting) -> impl Iterator<Item = Candidate> + use<'s> {
-        self.is_of_our_mesh(sighting).then(|| sighting.candidates()).into_iter().flatten()
-    }
-
-    fn is_of_our_mesh(&self, sighting: &Sighting) -> bool {
-        sighting.mesh == self.mesh && sighting.peer != self.peer
-    }
-}
-
-/// Who sees others in our mesh than we do: since when, or since we last did something about it.
-#[derive(Debug, Default)]
-struct Apart(BTreeMap<PeerId, Instant>);
-
-impl Apart {
-    /// Looks at all who announce our mesh; returns where those are who have seen it differently for too long.
-    fn look<'s>(&mut self, ours: impl Iterator<Item = &'s Sighting>, beacon: u64, now: Instant) -> Vec<Candidate> {
-        let differing: BTreeMap<PeerId, &Sighting> =
-            ours.filter(|sighting| sighting.beacon != Some(beacon)).map(|sighting| (sighting.peer, sighting)).collect();
-        self.0.retain(|peer, _| differing.contains_key(peer));
-        let mut offers = Vec::new();
-        for (peer, sighting) in differing {
-            let since = self.0.entry(peer).or_insert(now);
-            if now.duration_since(*since) >= APART {
-                *since = now;
-                offers.extend(sighting.candidates());
+/// Whether what this machine announces on `interface` comes back to it within `patience`.
+pub(crate) async fn hears_itself(interface: &Interface, patience: Duration) -> Result<bool, ResolveError> {
+    let (says, hears) = (Mdns::open(interface)?, Mdns::open(interface)?);
+    let peer = PeerId(*crate::identity::random());
+    let sighting = Sighting {
+        peer,
+        // Nobody's mesh: whoever lists meshes sees it for a moment.
+        mesh: MeshId(peer.0),
+        name: "doctor".into(),
+        listing: Listing::default(),
+        players: 0,
+        beacon: None,
+        addresses: interface.addresses(SocketAddr::from(([0, 0, 0, 0], 9))),
+    };
+    let failed = |error: mdns_sd::Error| ResolveError::Lan(error.to_string());
+    says.daemon.register(sighting.to_service().map_err(failed)?).map_err(failed)?;
+    let mut sightings = Sightings::new(interface.clone());
+    let heard = async {
+        while let Ok(event) = hears.heard.recv_async().await {
+            sightings.hear(event);
+            if sightings.iter().any(|sighting| sighting.peer == peer) {
+                return true;
             }
         }
-        offers
+        false
+    };
+    let heard = timeout(patience, heard).await.unwrap_or(false);
+    says.withdraw().await;
+    Ok(heard)
+}
+
+impl Resolver for Lan {
+    fn name(&self) -> String {
+        "the local network".into()
+    }
+
+    fn register<'a>(&'a self, us: &'a Registration) -> Answer<'a, Duration> {
+        Box::pin(async move { self.announce(us).map(|()| LOOK_EVERY) })
+    }
+
+    fn resolve<'a>(&'a self, us: &'a Registration) -> Answer<'a, Vec<Found>> {
+        Box::pin(async move {
+            let state = self.state();
+            if state.mdns.is_none() {
+                return Err(ResolveError::Lan("mDNS is not running".into()));
+            }
+            let ours = state.sightings.iter().filter(|sighting| sighting.mesh == us.mesh && sighting.peer != us.peer);
+            Ok(ours.map(|sighting| Found::peer(sighting.peer, sighting.addresses.clone()).beacon(sighting.beacon)).collect())
+        })
+    }
+
+    fn withdraw<'a>(&'a self, _: &'a Registration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mdns = self.state().mdns.take();
+            if let Some(mdns) = mdns {
+                mdns.withdraw().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn news(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.listen())
+    }
+
+    fn patience(&self) -> Duration {
+        BROWSE
+    }
+
+    fn pace(&self, _: bool) -> Duration {
+        LOOK_EVERY
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
-    use crate::resolve::{Browser, Listing};
+    use crate::resolve::Browser;
 
     /// Real multicast, on loopback only.
     #[tokio::test]
@@ -210,29 +264,6 @@ mod tests {
 
         mdns.withdraw().await;
         eventually(|| mesh().is_none().then_some(())).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_sees_another_roster_for_long_is_offered_again_and_again() {
-        let sighting = |beacon| Sighting {
-            peer: PeerId([1; 32]),
-            mesh: MeshId([2; 32]),
-            name: "Halves".into(),
-            listing: Listing::new("test"),
-            players: 1,
-            beacon,
-            addresses: vec!["127.0.0.1:7".parse().unwrap()],
-        };
-        let (mut apart, other, same) = (Apart::default(), sighting(Some(8)), sighting(Some(7)));
-        let mut offered = Vec::new();
-        for second in 0..10 {
-            offered.extend((!apart.look([&other].into_iter(), 7, Instant::now()).is_empty()).then_some(second));
-            tokio::time::advance(LOOK_EVERY).await;
-        }
-        assert_eq!(offered, [3, 6, 9]);
-        assert_eq!(apart.look([&same].into_iter(), 7, Instant::now()), []);
-        tokio::time::advance(2 * APART).await;
-        assert_eq!(apart.look([&other].into_iter(), 7, Instant::now()), [], "different since now only");
     }
 
     async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mdns_sd::{ResolvedService, ServiceEvent, ServiceInfo};
-use peerflock_proto::{Candidate, MeshId, PeerId};
+use peerflock_proto::{MeshId, PeerId};
 
 use super::interface::{ADDRESSES_MAX, Interface};
 use super::ticket::NAME_BYTES_MAX;
@@ -93,10 +93,6 @@ impl Sighting {
             beacon: text("roster").and_then(|text| u64::from_str_radix(text, 16).ok()),
             addresses,
         })
-    }
-
-    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        self.addresses.iter().map(|address| Candidate { address: *address, peer: Some(self.peer) })
     }
 }
 

@@ -11,6 +11,8 @@ use super::interface::ADDRESSES_MAX;
 
 /// What every ticket begins with: the name, and the version of what follows.
 const PREFIX: &str = "peerflock1";
+/// What a ticket as a link begins with: a click on it may open the game.
+const LINK_PREFIX: &str = "peerflock://join/";
 /// The longest ticket, in characters. Longer texts are none.
 const TEXT_LENGTH_MAX: usize = 1_024;
 /// The longest name of a mesh, in bytes.
@@ -20,7 +22,7 @@ const CHECKSUM_BYTES: usize = 4;
 /// What separates this hash from all others.
 const CHECKSUM_CONTEXT: &str = "peerflock 1 ticket";
 
-/// An invitation to a mesh: its name, where a member is and who that is, and the secret if the mesh was made from one.
+/// An invitation to a mesh, as text or as a [link](Self::link): its name, where a member is and who that is, and the secret if the mesh was made from one.
 ///
 /// A password is never part of a ticket, only whether one is asked for. As text, `peerflock1` and letters and digits in
 /// which upper and lower case mean the same; a checksum catches typing errors. Whoever holds a ticket with a secret can
@@ -74,7 +76,13 @@ impl Ticket {
         self.lock == Lock::Password
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// The ticket as a link, `peerflock://join/...`, which is read like the text. A program that the system knows to open such links
+    /// gets it as an argument.
+    pub fn link(&self) -> String {
+        format!("{LINK_PREFIX}{self}")
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Names and addresses were checked when they came in: their counts fit into a byte.
         bytes.push(self.name.len() as u8);
@@ -106,7 +114,7 @@ impl Ticket {
         bytes
     }
 
-    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
         let name_length = take::<1>(rest)?[0].into();
         let (name, after) = rest.split_at_checked(name_length)?;
@@ -171,6 +179,8 @@ impl FromStr for Ticket {
         // Chats break lines and add spaces.
         let text: String = text.chars().filter(|letter| !letter.is_whitespace()).take(TEXT_LENGTH_MAX + 1).collect();
         let text = text.to_ascii_lowercase();
+        // Browsers may add a slash at the end of a link.
+        let text = text.strip_prefix(LINK_PREFIX).map_or(text.as_str(), |text| text.trim_end_matches('/'));
         let letters = text.strip_prefix(PREFIX).ok_or(ParseTicketError::Prefix)?;
         if text.len() > TEXT_LENGTH_MAX {
             return Err(ParseTicketError::Damaged);
@@ -218,6 +228,21 @@ mod tests {
             assert!(text.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit()));
             let (left, right) = text.split_at(40);
             assert_eq!(format!(" {left}\n{} ", right.to_uppercase()).parse(), Ok(ticket));
+        }
+    }
+
+    #[test]
+    fn links_are_tickets() {
+        for lock in [Lock::Open, Lock::Password, Lock::Secret([0xab; 32])] {
+            let ticket = ticket(lock);
+            let link = ticket.link();
+            assert!(link.starts_with("peerflock://join/peerflock1"), "{link}");
+            for link in [link.clone(), link.to_uppercase(), format!("  {link}/\n")] {
+                assert_eq!(link.parse(), Ok(ticket.clone()), "{link}");
+            }
+        }
+        for foreign in ["peerflock://join/", "peerflock://elsewhere/x", "https://peerflock1abc", "peerflock://join/hello"] {
+            assert_eq!(foreign.parse::<Ticket>(), Err(ParseTicketError::Prefix), "{foreign}");
         }
     }
 

@@ -68,7 +68,7 @@ impl BareLink {
                 LinkEvent::Datagram { bytes, .. } => return Some(bytes),
                 LinkEvent::Frame { handled, .. } => handled.into_iter().for_each(|handled| _ = handled.send(())),
                 LinkEvent::Down { .. } => return None,
-                LinkEvent::Knock { .. } | LinkEvent::Up { .. } | LinkEvent::DialFailed { .. } => {}
+                LinkEvent::Knock { .. } | LinkEvent::Up { .. } | LinkEvent::DialFailed { .. } | LinkEvent::Bulk { .. } => {}
             }
         }
     }

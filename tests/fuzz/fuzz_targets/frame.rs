@@ -1,10 +1,7 @@
-//! Any bytes on a link's stream give a frame or an error.
+//! Any bytes on a link give a frame, a parcel or an error. See `peerflock_tests::fuzzing::frame`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use peerflock_proto::wire;
+use peerflock_tests::fuzzing;
 
-fuzz_target!(|bytes: &[u8]| {
-    // An error is as good an end as any: what must not happen is a panic, or memory beyond the limits.
-    let _ = wire::fuzz_frame(bytes);
-});
+fuzz_target!(|bytes: &[u8]| fuzzing::once(&fuzzing::frame::TARGET, bytes));

@@ -1,16 +1,20 @@
 //! The experiments, one file each, and how they fail.
 
 pub(crate) mod age;
+pub(crate) mod auth;
 pub(crate) mod churn;
 pub(crate) mod codec;
+pub(crate) mod content;
 pub(crate) mod crash;
 pub(crate) mod encode;
 pub(crate) mod flood;
 pub(crate) mod game;
 pub(crate) mod islands;
 pub(crate) mod link;
+pub(crate) mod nat;
 pub(crate) mod ownership;
 pub(crate) mod queue;
+pub(crate) mod resolvers;
 pub(crate) mod rest;
 pub(crate) mod starve;
 mod sweep;

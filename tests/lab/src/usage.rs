@@ -6,7 +6,7 @@ use peerflock_proto::Identity;
 use peerflock_proto::sim::{SignatureChecks, signature_checks};
 
 /// CPU time of this thread, from `/proc/thread-self/schedstat` (nanoseconds on a CPU, `Documentation/scheduler/sched-stats`).
-fn cpu() -> Option<Duration> {
+pub(crate) fn cpu() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     stat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }

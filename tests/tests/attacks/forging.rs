@@ -159,7 +159,7 @@ fn forged_origin(wires: &mut Wires, entities: &[EntityId], times: u32, pause: Du
                     let WorldEvent::Set { value, .. } = event else { continue };
                     if value == Value::fields(LIE) {
                         believed += 1;
-                        since[index].get_or_insert(wires.now());
+                        since[index].get_or_insert_with(|| wires.now());
                     } else if let Some(since) = since[index].take() {
                         longest = longest.max(wires.now().since(since));
                     }

@@ -103,27 +103,27 @@ fn c1_2_a_publishers_load_stays_as_readers_grow() {
         copies
     };
     let (few, many) = (cost(&mut mesh, 1..=10), cost(&mut mesh, 11..=100));
-    assert!(many <= 1.5 * few.max(4.0), "{few} copies for 10 readers, {many} for 100");
+    assert!(many <= 1.3 * few.max(4.0), "{few} copies for 10 readers, {many} for 100");
 }
 
-/// Forty readers, losses, doubles and jitter: each item at each reader, once, in order, and the crash of a tenth of them changes
+/// Thirty readers, losses, doubles and jitter: each item at each reader, once, in order, and the crash of a tenth of them changes
 /// nothing for the rest.
 #[test]
 fn c1_3_each_reader_gets_each_item_once() {
     let options = Options { loss: 0.05, duplicates: 0.05, jitter: millis(20), ..Options::default() };
-    let mut mesh = mesh(40, options);
-    (1..40).for_each(|index| follow(&mut mesh, index, "scores/football"));
+    let mut mesh = mesh(30, options);
+    (1..30).for_each(|index| follow(&mut mesh, index, "scores/football"));
     mesh.run(seconds(3));
-    for n in 0..60 {
+    for n in 0..40 {
         publish(&mut mesh, 0, "scores/football", n.to_string());
-        if n == 30 {
-            (36..40).for_each(|index| drop(mesh.crash(index)));
+        if n == 20 {
+            (27..30).for_each(|index| drop(mesh.crash(index)));
         }
         mesh.run(millis(100));
     }
     mesh.run(seconds(8));
-    let expected: Vec<String> = (0..60).map(|n| n.to_string()).collect();
-    for index in 1..36 {
+    let expected: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    for index in 1..27 {
         assert_eq!(texts(&heard(&mut mesh, index)), expected, "reader {index}, {options:?}");
     }
 }

@@ -149,7 +149,7 @@ async fn c2_11_what_is_kept_on_disk_is_worked_on_alone_and_shared_later() {
         builder.seed([n; 32]).lan(false).socket(network.socket())
     };
     let add = |plan: &peerflock::service::documents::Document, what: &str| {
-        plan.edit(|txn| drop(txn.get_or_insert_array("to bring").push_back(txn, what))).unwrap();
+        plan.edit(|txn| txn.get_or_insert_array("to bring").push_back(txn, what)).unwrap();
     };
     // Ann plans alone, and stops.
     {

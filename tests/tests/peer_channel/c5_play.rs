@@ -37,8 +37,7 @@ fn c5_1_and_2_moves_are_synchronized_without_a_server() {
 #[test]
 fn c5_2_the_latency_of_moves_is_known() {
     let (calm, _) = latency(false);
-    println!("a move is seen after {calm:?} on average, over links of 10 to 50 ms");
-    assert!(calm <= millis(60), "{calm:?}");
+    assert!((millis(10)..=millis(60)).contains(&calm), "a move is seen after {calm:?} on average, over links of 10 to 50 ms");
 }
 
 /// Chat beside moves: everybody talks as fast as people can and longer than they do, and moves come as before.
@@ -138,18 +137,18 @@ fn c5_8_play_needs_nobody_but_its_players() {
 fn c7_3_nobody_carries_more_than_its_links() {
     remember_signatures();
     let mut sim = Sim::new(Options::default());
-    for index in 0..40 {
-        sim.add(config(if index < 20 { 7 } else { 3 }), [7; 32]);
+    for index in 0..24 {
+        sim.add(config(if index < 12 { 7 } else { 3 }), [7; 32]);
         if index > 0 {
             sim.introduce(index, 0);
         }
     }
-    for _ in 0..30 {
+    for _ in 0..20 {
         sim.run(millis(500));
-        for index in 0..40 {
-            let (links, max) = (sim.node(index).links().len(), if index < 20 { 7 } else { 3 });
+        for index in 0..24 {
+            let (links, max) = (sim.node(index).links().len(), if index < 12 { 7 } else { 3 });
             assert!(links <= max, "node {index} holds {links} links of {max}");
         }
     }
-    assert!((0..40).all(|index| sim.node(index).member_count() == 40));
+    assert!((0..24).all(|index| sim.node(index).member_count() == 24));
 }

@@ -1,11 +1,14 @@
 //! What WCF Peer Channel was made for, each scenario as checks that a user could run, by their numbers: C1 publish and subscribe, C2
-//! collaboration, C5 games, C7 load, X what cuts across them. In virtual time where the protocol or a service alone can show it, with
+//! collaboration, C4 and C7 shared work, C5 games, C6 content, X what cuts across them. In virtual time where the protocol or a service alone can show it, with
 //! real QUIC on a network in memory or on loopback where it cannot.
 
 mod c1_publish;
 mod c2_documents;
 mod c2_together;
 mod c5_play;
+mod content;
+mod hostile;
+mod work;
 mod x_across;
 
 use std::time::Duration;
@@ -16,11 +19,11 @@ use peerflock::service::sim::ServiceSim;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
     Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Node, Orphan, PeerId, Registry, SendError,
-    Shape, Target, Topic, Value,
+    Shape, Target, Value,
 };
+use peerflock_tests::wiretap::TOPIC;
 
 const PLACE: KindId = KindId(0);
-const TOPIC: Topic = Topic(Topic::RESERVED);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::id::MeshId;
+use crate::id::{MeshId, PeerId};
 
 /// What a member must know, made from a password, a ticket's secret, or nothing. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -24,6 +24,11 @@ impl MeshKey {
     /// The key of a mesh without a password: whoever knows the name is in.
     pub fn open(mesh: MeshId) -> Self {
         Self { mesh, key: Zeroizing::new(blake3::derive_key("peerflock 1 open mesh", &mesh.0)) }
+    }
+
+    /// The key of a mesh whose members show certificates of `authority`: no secret, as those decide.
+    pub fn of_authority(mesh: MeshId, authority: &PeerId) -> Self {
+        Self { mesh, key: Zeroizing::new(blake3::derive_key("peerflock 1 authority", &[mesh.0, authority.0].concat())) }
     }
 
     /// The key that `password` makes: Argon2id (RFC 9106) with 64 MiB and 3 passes, so this takes a tenth of a second or so and
@@ -62,6 +67,14 @@ impl MeshKey {
         self.mesh
     }
 
+    /// A key of its own for one `purpose`, such as finding each other: whoever has it can neither tell this one nor that of any other
+    /// purpose. A constant text of the program's, never input.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new_derive_key("peerflock 1 purpose");
+        hash.update(&*self.key).update(purpose.as_bytes());
+        *hash.finalize().as_bytes()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.key
     }
@@ -88,6 +101,16 @@ mod tests {
         assert_ne!(key.bytes(), MeshKey::open(one).bytes());
         // Two spellings of one text: é as one code point, and as e with an accent.
         assert_eq!(MeshKey::from_password(one, "\u{e9}").bytes(), MeshKey::from_password(one, "e\u{301}").bytes());
+    }
+
+    #[test]
+    fn each_purpose_and_each_password_has_its_own_key() {
+        let mesh = MeshId::from_name("one");
+        let key = MeshKey::from_secret(mesh, [1; 32]);
+        assert_eq!(key.derive("find"), MeshKey::from_secret(mesh, [1; 32]).derive("find"));
+        assert_ne!(key.derive("find"), key.derive("seal"));
+        assert_ne!(key.derive("find"), MeshKey::from_secret(mesh, [2; 32]).derive("find"));
+        assert_ne!(key.derive("find"), MeshKey::from_secret(MeshId::from_name("two"), [1; 32]).derive("find"));
     }
 
     #[test]

@@ -56,6 +56,8 @@ struct Waiting {
     tick: Tick,
     /// What it holds, where that does not count yet.
     held: Option<Bytes>,
+    /// The packet, where it does not go on yet.
+    stopped: Option<Packet>,
 }
 
 /// What to make of a packet.
@@ -84,6 +86,8 @@ pub(crate) struct Findings {
     pub(crate) undo: Option<Tick>,
     /// What was held back and is proved now, with the links by which it came.
     pub(crate) released: Vec<(LinkId, Bytes)>,
+    /// What is to go on now, with the same.
+    pub(crate) onward: Vec<(LinkId, Packet)>,
 }
 
 /// A packet that is not what its origin sent.
@@ -130,15 +134,7 @@ impl Ledger {
     }
 
     /// Judges a packet by its hash, and remembers it if it is not proved yet. `parole`: its neighbor passed on lies before.
-    pub(crate) fn judge(
-        &mut self,
-        packet: &Packet,
-        leaf: PacketLeaf,
-        tick: Tick,
-        came: Came,
-        parole: bool,
-        now: Time,
-    ) -> Trust {
+    pub(crate) fn judge(&mut self, packet: &Packet, leaf: PacketLeaf, tick: Tick, came: Came, parole: bool, now: Time) -> Trust {
         let known = self.kept.iter().find_map(|(manifest, by)| Some((manifest.leaf(packet.seq)?, *by)));
         if let Some((known, by)) = known {
             let after = came.0 == by.0 && (came.1.wrapping_sub(by.1) as i16) > 0;
@@ -153,7 +149,8 @@ impl Ledger {
         let new = !self.doubted && self.oldest().is_some_and(|oldest| now.since(oldest.at) > PATIENCE);
         self.doubted |= new;
         let held = (self.doubted || parole).then(|| packet.payload.clone());
-        self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held });
+        let stopped = parole.then(|| packet.clone());
+        self.waiting.push_back(Waiting { seq: packet.seq, leaf, by: came.0, at: now, tick, held, stopped });
         match (parole, self.doubted) {
             (true, _) => Trust::Doubted,
             (false, true) => Trust::Held { new },
@@ -191,7 +188,10 @@ impl Ledger {
         let mut wrong = false;
         for one in std::mem::take(&mut self.waiting) {
             match manifest.leaf(one.seq) {
-                Some(leaf) if *leaf == one.leaf => findings.released.extend(one.held.map(|payload| (one.by, payload))),
+                Some(leaf) if *leaf == one.leaf => {
+                    findings.released.extend(one.held.map(|payload| (one.by, payload)));
+                    findings.onward.extend(one.stopped.map(|packet| (one.by, packet)));
+                }
                 leaf if leaf.is_some() || is_too_far(one.seq, manifest) => {
                     wrong |= one.held.is_none();
                     match findings.altered.iter_mut().find(|altered| altered.by == one.by) {
@@ -337,7 +337,10 @@ mod tests {
         origin.hear(&mut ledger, &origin.altered(5), (OTHER, 0), millis(2));
         origin.hear(&mut ledger, &origin.packet(6), (RELAY, 0), millis(2));
         let findings = ledger.prove(&origin.manifest(4, 5), millis(3));
-        assert_eq!((findings.altered, findings.undo, findings.released), (vec![Altered { by: OTHER, at: millis(2) }], Some(Tick(5)), vec![]));
+        assert_eq!(
+            (findings.altered, findings.undo, findings.released),
+            (vec![Altered { by: OTHER, at: millis(2) }], Some(Tick(5)), vec![])
+        );
         assert!(!ledger.is_waiting(), "what came after it is undone, too");
     }
 
@@ -352,6 +355,7 @@ mod tests {
         assert_eq!(hear(&mut ledger, &origin.altered(2)), Trust::Doubted);
         let findings = ledger.prove(&origin.manifest(1, 2), millis(1));
         assert_eq!(findings.released, [(OTHER, origin.packet(1).payload)]);
+        assert_eq!(findings.onward, [(OTHER, origin.packet(1))]);
         assert_eq!((findings.altered, findings.undo), (vec![Altered { by: OTHER, at: millis(0) }], None));
     }
 

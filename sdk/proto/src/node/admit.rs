@@ -10,7 +10,7 @@ use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
 use crate::time::Time;
-use crate::wire::{ADMISSION_FRAME_BYTES_MAX, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
+use crate::wire::{ADMISSION_FRAME_BYTES_MAX, Confirm, DecodeError, Frame, REFERRALS_MAX, Referral, Signed, Verdict, Welcome};
 
 /// Most entities' titles in one frame.
 pub(super) const HOLDINGS_PER_FRAME: usize = 500;
@@ -100,10 +100,11 @@ impl Node {
                 }
                 Err(_) => self.refuse(link, now),
             },
-            (Stage::AwaitConfirm(accepter), Frame::Confirm { tag, boot, links, registry }) => match accepter.verify(&said, tag) {
+            (Stage::AwaitConfirm(accepter), Frame::Confirm(confirm)) => match accepter.verify(&said, confirm.tag) {
                 Ok(proof) => {
-                    self.note_boot(link, boot);
-                    self.judge(link, peer, usize::from(links), registry, proof, now);
+                    held.hidden = confirm.hidden;
+                    self.note_boot(link, confirm.boot);
+                    self.judge(link, peer, &confirm, proof, now);
                 }
                 Err(_) => self.refuse(link, now),
             },
@@ -127,7 +128,9 @@ impl Node {
         self.stage(link, Stage::AwaitWelcome(theirs));
         let links = u16::try_from(self.overlay.reliable(now)).unwrap_or(u16::MAX);
         let registry = self.config.registry.fingerprint();
-        self.say_to(link, &Frame::Confirm { tag: [0; 32], boot: self.boot, links, registry }.proved(ours));
+        let (certificate, hidden) = (self.certificate(), self.config.relay_only);
+        let confirm = Confirm { tag: [0; 32], boot: self.boot, links, registry, certificate, hidden };
+        self.say_to(link, &Frame::Confirm(confirm).proved(ours));
     }
 
     /// Room for one more; none is needed for one that takes the place of another link to the same peer.
@@ -198,14 +201,17 @@ impl Node {
     }
 
     /// The dialer proved the password: is there room for it?
-    fn judge(&mut self, link: LinkId, peer: PeerId, its_links: usize, registry: [u8; 16], proof: Proof, now: Time) {
+    fn judge(&mut self, link: LinkId, peer: PeerId, confirm: &Confirm, proof: Proof, now: Time) {
+        let its_links = usize::from(confirm.links);
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
         self.limiter.succeeded(address.ip());
         self.keys.succeeded(peer);
         let stranger = !self.roster.present().contains(&peer);
         let verdict = if self.removals.is_removed(&peer) || self.repute.is_banished(&peer, now) {
             Verdict::Removed
-        } else if registry != self.config.registry.fingerprint() {
+        } else if !self.is_certified(&peer, confirm.certificate.as_ref(), now) {
+            Verdict::Certificate
+        } else if confirm.registry != self.config.registry.fingerprint() {
             Verdict::Registry
         } else if stranger && self.roster.present().len() >= self.config.limits.members {
             Verdict::MeshFull
@@ -236,6 +242,7 @@ impl Node {
             tag: [0; 32],
             boot: self.boot,
             verdict,
+            certificate: self.certificate().filter(|_| verdict == Verdict::Admitted),
             lock: self.lock_opened(link),
             mesh_time: self.mesh_now(now),
             observed,
@@ -256,11 +263,15 @@ impl Node {
         if let Some(held) = self.overlay.get(link) {
             self.dials.succeeded(held.address.ip());
         }
-        for Referral { address, peer } in welcome.referrals.into_iter().take(REFERRALS_MAX) {
+        let referred = if self.config.relay_only { 0 } else { REFERRALS_MAX };
+        for Referral { address, peer } in welcome.referrals.into_iter().take(referred) {
             self.book.add(address, Some(peer), now);
         }
         if welcome.verdict != Verdict::Admitted {
             return self.close(link, reason(welcome.verdict), now);
+        }
+        if !self.is_certified(&peer, welcome.certificate.as_ref(), now) {
+            return self.close(link, CloseReason::Certificate, now);
         }
         let keep = self.keep(link, now);
         let full = keep == Keep::Only && self.overlay.neighbors().count() >= self.overlay.limits.max;
@@ -272,6 +283,9 @@ impl Node {
         // Somebody from another part of the mesh is worth a link that others can do without.
         if full && (self.roster.present().contains(&peer) || self.room(link, peer, 0, 0, now) != Room::Now) {
             return self.close(link, CloseReason::Full, now);
+        }
+        if let Some(held) = self.overlay.get_mut(link) {
+            held.observed = Some(welcome.observed);
         }
         let rtt = self.rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
@@ -434,6 +448,7 @@ impl Node {
                 | CloseReason::Registry
                 | CloseReason::Removed
                 | CloseReason::Crowded
+                | CloseReason::Certificate
                 | CloseReason::MeshFull => {
                     self.book.refused(held.address, now);
                     self.event(Event::Refused { address: held.address, reason });
@@ -460,5 +475,6 @@ fn reason(verdict: Verdict) -> CloseReason {
         Verdict::Registry => CloseReason::Registry,
         Verdict::Removed => CloseReason::Removed,
         Verdict::Crowded => CloseReason::Crowded,
+        Verdict::Certificate => CloseReason::Certificate,
     }
 }

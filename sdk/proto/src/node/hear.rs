@@ -39,6 +39,8 @@ impl Node {
             Frame::Presence(signed) => self.hear_presence(link, signed, now),
             Frame::Message(message) => self.hear_message(link, message),
             Frame::Receipt(signed) => self.hear_receipt(signed),
+            // Whoever hides dials only those whom its own program names.
+            Frame::Refer(_) if self.config.relay_only => {}
             Frame::Refer(referrals) => {
                 for referral in referrals.into_iter().take(REFERRALS_MAX) {
                     self.book.add(referral.address, Some(referral.peer), now);
@@ -87,9 +89,10 @@ impl Node {
             Frame::Vote(signed) => self.hear_vote(link, signed, now),
             Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
             Frame::Evidence { origin, boot, one, other } => self.hear_evidence(Some(link), origin, boot, one, other, now),
+            Frame::Revocations(list) => _ = self.learn_revocations(Some(link), list, now),
             Frame::Guessed(addresses) => self.hear_guessed(link, addresses, now),
             Frame::Lock { lock, proof } => self.hear_lock(link, lock, proof),
-            Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm { .. } | Frame::Welcome(_) => {
+            Frame::Hello { .. } | Frame::Share { .. } | Frame::Confirm(_) | Frame::Welcome(_) => {
                 self.counters.violations += 1;
                 self.close(link, CloseReason::Violation, now);
             }
@@ -187,6 +190,11 @@ impl Node {
             self.counters.forgeries += 1;
             return;
         };
+        if !self.is_certified(&peer, presence.certificate.as_ref(), now) {
+            self.counters.forgeries += 1;
+            tracing::warn!(target: "peerflock::admission", ?peer, "a presence without a certificate that holds");
+            return;
+        }
         let former = self.roster.get(&peer).map(|member| member.presence.boot);
         let news = self.roster.learn(peer, presence.clone(), signed, self.config.limits.members, now);
         self.roster.shown(&peer, link);
@@ -251,6 +259,9 @@ impl Node {
     }
 
     fn note_addresses(&mut self, peer: PeerId, presence: &Presence, now: Time) {
+        if self.config.relay_only {
+            return;
+        }
         // Both ends learn of each other at the same moment: the smaller key dials at once, the larger only if nothing came of it.
         let patience = if self.me < peer { Duration::ZERO } else { Duration::from_millis(600) };
         for address in presence.addresses.iter().take(ADDRESSES_MAX) {

@@ -70,6 +70,13 @@ pub enum Input {
         /// How long question and answer took.
         rtt: Duration,
     },
+    /// The way to a member through the routers between has just been opened: dial it now, whatever failed there before.
+    Opened {
+        /// Where it is, seen from here.
+        address: SocketAddr,
+        /// Who.
+        peer: PeerId,
+    },
     /// Try all known addresses again now, whatever failed there before: the network came back, or a user asks for it.
     Refresh,
     /// The game's tick has ended: apply these changes to the entities we own and flood the delta.
@@ -371,10 +378,15 @@ pub enum CloseReason {
     /// As many members as may be are behind the same public address.
     #[error("too many players are behind one internet address here; ask a member to raise `members_per_address`")]
     Crowded,
+    /// One of the two shows no certificate of the mesh's authority, or one that ended or was taken back.
+    #[error(
+        "no certificate of this mesh's authority that holds; ask whoever runs the mesh for one, and check this machine's date"
+    )]
+    Certificate,
 }
 
 impl CloseReason {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Goodbye,
         Self::Refused,
         Self::LockedOut,
@@ -393,6 +405,7 @@ impl CloseReason {
         Self::Removed,
         Self::OtherLock,
         Self::Crowded,
+        Self::Certificate,
     ];
 
     /// The QUIC application error code that says this.

@@ -16,6 +16,8 @@ use crate::wire::Frame;
 const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
 /// Most dials at once while all is well.
 const DIALS_MAX: usize = 8;
+/// Most dials at once while we are alone: however many addresses are dead or foreign, those that are good are among the first.
+const ALONE_DIALS_MAX: usize = 64;
 /// Members dialed at once when many neighbors fell quiet: so many that some live though four of five died.
 const PASSIVE_VIEW: usize = 20;
 /// Most dials at once whatever happens.
@@ -185,22 +187,26 @@ impl Node {
         let members = self.roster.present().len();
         let mut dialing = self.overlay.dialing();
         let reliable = self.overlay.reliable(now);
+        let dials_max = if members <= 1 { ALONE_DIALS_MAX } else { DIALS_MAX };
         let mut wanted = self.overlay.goal(members).saturating_sub(reliable + dialing.min(DIALS_MAX));
         let mut due: Vec<_> = self
             .book
             .due(now)
-            .filter_map(|(address, peer, failures)| {
+            .filter_map(|(address, peer, failures, number)| {
                 let member = peer.and_then(|peer| self.roster.get(&peer));
                 if wanted == 0 && member.is_some() {
                     return None;
                 }
                 // Those with room first: the full ones would have to turn a neighbor away.
-                Some((member.map_or(0, |member| member.presence.free) == 0, failures, address, peer, member.is_some()))
+                let free = member.map_or(0, |member| member.presence.free);
+                // Members by their address, as ever; of the others who was told of first.
+                let number = if member.is_some() { 0 } else { number };
+                Some((free == 0, failures, number, address, peer, member.is_some()))
             })
             .collect();
         due.sort_unstable();
         for (.., address, peer, member) in due {
-            if dialing >= DIALS_MAX {
+            if dialing >= dials_max {
                 break;
             }
             let linked = peer.is_some_and(|peer| peer == self.me || self.overlay.knows(&peer));
@@ -306,6 +312,15 @@ impl Node {
             dials.push((address, peer));
         }
         for (address, peer) in dials {
+            self.dial(address, Some(peer), now);
+        }
+    }
+
+    /// A way was opened that may close again soon.
+    pub(super) fn opened(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
+        let linked = self.overlay.neighbor(&peer).is_some() || peer == self.me;
+        if !linked && self.overlay.dialing() < EMERGENCY_DIALS_MAX {
+            self.book.add(address, Some(peer), now);
             self.dial(address, Some(peer), now);
         }
     }

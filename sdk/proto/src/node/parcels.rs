@@ -132,16 +132,22 @@ impl Node {
         self.flood.first(slot, port, false, now);
         self.counters.state_packets_first += 1;
         self.note_first(link);
-        let goes_on = packet.relayed && trust != Trust::Doubted;
-        let targets = if goes_on { self.targets(slot, Some(port)) } else { PortSet::default() };
-        if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
-            self.counters.state_packets_forwarded += targets.len() as u64;
-            let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
-            self.flood.enqueue(targets, slot, &Kept::Nothing, |whose| Item::State { whose, packet: onward.clone() });
+        if trust != Trust::Doubted {
+            self.pass_on_packet(slot, Some(port), &packet);
         }
         if counts && self.apply_state(link, peer, direct, &packet.payload, now).is_err() {
             self.counters.violations += 1;
             tracing::warn!(target: "peerflock::state", origin = ?peer, "state that does not decode");
+        }
+    }
+
+    /// A packet of another origin goes on along its tree.
+    pub(super) fn pass_on_packet(&mut self, slot: Slot, from: Option<PortId>, packet: &Packet) {
+        let targets = if packet.relayed { self.targets(slot, from) } else { PortSet::default() };
+        if packet.hops + 1 < packet.hop_limit && !targets.is_empty() {
+            self.counters.state_packets_forwarded += targets.len() as u64;
+            let onward = Packet { hops: packet.hops + 1, ..packet.clone() };
+            self.flood.enqueue(targets, slot, &Kept::Nothing, |whose| Item::State { whose, packet: onward.clone() });
         }
     }
 

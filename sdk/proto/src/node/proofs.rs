@@ -193,6 +193,9 @@ impl Node {
         if let Some(from) = findings.undo {
             self.undo_state(slot, peer, from, now);
         }
+        for (link, packet) in findings.onward {
+            self.pass_on_packet(slot, self.flood.port_of(link), &packet);
+        }
         for (link, payload) in findings.released {
             if self.apply_state(link, peer, false, &payload, now).is_err() {
                 self.counters.violations += 1;

@@ -288,11 +288,12 @@ impl Node {
         self.depart(peer, Farewell::Removed, now);
     }
 
-    fn thrown_out(&mut self, by: PeerId, now: Time) {
+    pub(super) fn thrown_out(&mut self, by: PeerId, now: Time) {
         tracing::warn!(target: "peerflock::admission", ?by, "we were removed from the mesh");
         let links: Vec<LinkId> = self.overlay.iter().map(|(link, _)| link).collect();
         for link in links {
-            self.close(link, CloseReason::Goodbye, now);
+            // No goodbye: neighbors are to hear from the record what this is.
+            self.close(link, CloseReason::Removed, now);
         }
         self.event(Event::WeWereRemoved { by });
         self.left = true;
@@ -310,6 +311,7 @@ impl Node {
     /// The record by which the mesh got its present lock, for one who comes in.
     pub(super) fn tell_lock(&mut self, link: LinkId, peer: PeerId) {
         self.tell_evidence(link);
+        self.tell_revocations(link);
         if let Some(record) = self.removals.record.clone() {
             self.tell_removal(link, record);
             self.prove_lock(link, peer);

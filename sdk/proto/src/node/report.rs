@@ -38,6 +38,8 @@ pub struct LinkInfo {
     pub address: SocketAddr,
     /// Round trip, where one was measured.
     pub rtt: Option<Duration>,
+    /// Where the other end saw us when we dialed it: behind a router, what the router makes of our address. Its word only.
+    pub observed: Option<SocketAddr>,
 }
 
 /// A sign of who is in a mesh, for resolvers to publish: two members of one mesh that show different ones for long see different
@@ -181,8 +183,10 @@ impl Node {
 
     /// The links to admitted members.
     pub fn links(&self) -> Vec<LinkInfo> {
-        let info =
-            |(link, peer)| self.overlay.get(link).map(|held| LinkInfo { link, peer, address: held.address, rtt: held.rtt });
+        let info = |(link, peer)| {
+            let held = self.overlay.get(link)?;
+            Some(LinkInfo { link, peer, address: held.address, rtt: held.rtt, observed: held.observed })
+        };
         self.overlay.neighbors().filter_map(info).collect()
     }
 

@@ -134,8 +134,11 @@ impl Node {
     pub(super) fn within_quota(&mut self, link: LinkId, bytes: usize, own: bool, now: Time) -> bool {
         let limits = self.config.limits;
         let Some(held) = self.overlay.get_mut(link) else { return false };
-        let (quota, rate) =
-            if own { (&mut held.own_quota, limits.origin_bytes_per_second) } else { (&mut held.quota, limits.link_bytes_per_second) };
+        let (quota, rate) = if own {
+            (&mut held.own_quota, limits.origin_bytes_per_second)
+        } else {
+            (&mut held.quota, limits.link_bytes_per_second)
+        };
         if quota.take(bytes, rate, now) {
             return true;
         }

@@ -75,7 +75,9 @@ impl Node {
     /// Drops the neighbor that can best do without us and refers it to the newcomer. False if all need us.
     pub(super) fn make_room(&mut self, newcomer: PeerId, address: SocketAddr, links_min: usize, now: Time) -> bool {
         let Some(link) = self.overlay.dispensable(&self.roster, &newcomer, links_min) else { return false };
-        self.say_to(link, &Frame::Refer(vec![Referral { address, peer: newcomer }]));
+        if !self.overlay.iter().any(|(_, held)| held.peer == Some(newcomer) && held.hidden) {
+            self.say_to(link, &Frame::Refer(vec![Referral { address, peer: newcomer }]));
+        }
         self.close(link, CloseReason::Pruned, now);
         true
     }

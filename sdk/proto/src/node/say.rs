@@ -1,6 +1,7 @@
 //! What we say: messages, presence, goodbye.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ impl Node {
         let body = |payload| Body::App { topic: topic.0, payload };
         match to {
             Target::All if alone => return Err(SendError::NobodyThere),
+            Target::All | Target::AllAndMe if !self.may_say(payload.len(), now) => return Err(SendError::TooFast),
             Target::All => self.say_to_all(&to_all(payload), false),
             Target::AllAndMe => {
                 self.say_to_all(&to_all(payload), false);
@@ -87,6 +89,12 @@ impl Node {
             self.event(Event::Message { from: self.me, topic, private: false, payload });
         }
         Ok(())
+    }
+
+    /// Whether so much may be said to all: neighbors would drop what is more.
+    fn may_say(&mut self, bytes: usize, now: Time) -> bool {
+        let rate = self.config.limits.origin_bytes_per_second / 2;
+        self.said.take(bytes, rate, now)
     }
 
     /// What can be wrong with a message whoever it is for.
@@ -214,7 +222,9 @@ impl Node {
         let neighbors: Vec<PeerId> = self.overlay.neighbors().map(|(_, peer)| peer).collect();
         let (free, within) = (self.free_places(), self.welcome_within(now));
         let profile = self.config.profile.clone();
-        Presence::new(self.boot, self.presence_seq, profile, &self.config.addresses, neighbors, free, within, self.message_seq)
+        let addresses: &[SocketAddr] = if self.config.relay_only { &[] } else { &self.config.addresses };
+        let (seq, certificate) = (self.presence_seq, self.certificate());
+        Presence::new(self.boot, seq, profile, addresses, neighbors, free, within, self.message_seq, certificate)
             .sign(&self.identity, &self.mesh)
     }
 

@@ -19,6 +19,8 @@ const REFUSED_RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     contacts: BTreeMap<SocketAddr, Contact>,
+    /// How many were ever noted.
+    noted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +28,25 @@ struct Contact {
     peer: Option<PeerId>,
     failures: u32,
     next_try: Time,
+    /// Somebody named the address alone: whoever is there is worth a try.
+    anybody: bool,
+    /// Who was told of first is tried first: the best sources speak first.
+    number: u64,
 }
 
 impl Book {
     /// Notes an address, `not_before` which it is not worth a try. What is known of it stays; who is there may be news.
     pub(crate) fn add(&mut self, address: SocketAddr, peer: Option<PeerId>, not_before: Time) {
-        let contact = self.contacts.entry(address).or_insert(Contact { peer, failures: 0, next_try: not_before });
+        self.noted += 1;
+        let number = self.noted;
+        let anybody = peer.is_none();
+        let contact =
+            self.contacts.entry(address).or_insert(Contact { peer, failures: 0, next_try: not_before, anybody, number });
+        contact.anybody |= anybody;
         if let Some(peer) = peer
             && contact.peer != Some(peer)
         {
-            *contact = Contact { peer: Some(peer), failures: 0, next_try: not_before };
+            *contact = Contact { peer: Some(peer), failures: 0, next_try: not_before, ..*contact };
         }
         if self.contacts.len() > CONTACTS_MAX {
             let worst = self.contacts.iter().max_by_key(|(_, contact)| contact.failures).map(|(address, _)| *address);
@@ -43,10 +54,10 @@ impl Book {
         }
     }
 
-    /// Addresses due for a try, with who is said to be there and how often a try failed.
-    pub(crate) fn due(&self, now: Time) -> impl Iterator<Item = (SocketAddr, Option<PeerId>, u32)> {
+    /// Addresses due for a try, with who is said to be there, how often a try failed, and how many were noted before it.
+    pub(crate) fn due(&self, now: Time) -> impl Iterator<Item = (SocketAddr, Option<PeerId>, u32, u64)> {
         let due = self.contacts.iter().filter(move |(_, contact)| contact.next_try <= now);
-        due.map(|(address, contact)| (*address, contact.peer, contact.failures))
+        due.map(|(address, contact)| (*address, contact.peer, contact.failures, contact.number))
     }
 
     /// Whatever failed before, all addresses are due.
@@ -67,6 +78,10 @@ impl Book {
         if let Some(contact) = self.contacts.get_mut(&address) {
             contact.next_try = now + RETRY.saturating_mul(1 << contact.failures.min(6)).min(RETRY_MAX);
             contact.failures += 1;
+            // Who was said to be there is not: a wrong name must not keep us from whom we were sent to.
+            if contact.anybody {
+                contact.peer = None;
+            }
         }
     }
 
@@ -80,7 +95,10 @@ impl Book {
 
     /// `peer` is at `address`; if that link ends, it is worth a try at once.
     pub(crate) fn reached(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
-        self.contacts.insert(address, Contact { peer: Some(peer), failures: 0, next_try: now });
+        self.noted += 1;
+        let (number, anybody) =
+            self.contacts.get(&address).map_or((self.noted, false), |contact| (contact.number, contact.anybody));
+        self.contacts.insert(address, Contact { peer: Some(peer), failures: 0, next_try: now, anybody, number });
     }
 
     /// Nobody is to be found there ever: it is ourselves, or somebody who said goodbye.
@@ -104,7 +122,7 @@ mod tests {
         let mut now = Time(0);
         let mut waits = Vec::new();
         for _ in 0..10 {
-            assert_eq!(book.due(now).map(|(address, peer, _)| (address, peer)).collect::<Vec<_>>(), [(address, None)]);
+            assert_eq!(book.due(now).map(|(address, peer, ..)| (address, peer)).collect::<Vec<_>>(), [(address, None)]);
             book.trying(address, now);
             assert_eq!(book.due(now).count(), 0);
             book.failed(address, now);
@@ -121,6 +139,33 @@ mod tests {
         book.trying(address, now);
         book.reached(address, PeerId([1; 32]), now);
         assert_eq!(book.due(now).count(), 1);
+    }
+
+    #[test]
+    fn who_was_told_of_first_is_first() {
+        let mut book = Book::default();
+        let addresses = [9, 3, 7].map(|host| SocketAddr::from(([10, 0, 0, host], 1)));
+        for address in addresses {
+            book.add(address, None, Time(0));
+        }
+        book.add(addresses[2], Some(PeerId([1; 32])), Time(0));
+        book.add(addresses[0], None, Time(0));
+        let mut due: Vec<_> = book.due(Time(0)).map(|(address, _, _, number)| (number, address)).collect();
+        due.sort_unstable();
+        assert_eq!(due.iter().map(|(_, address)| *address).collect::<Vec<_>>(), addresses);
+    }
+
+    #[test]
+    fn a_wrong_name_keeps_nobody_from_an_address_that_was_given() {
+        let (mut book, address, now) = (Book::default(), SocketAddr::from(([127, 0, 0, 1], 7)), Time(0));
+        let named = |book: &Book| book.due(now + RETRY_MAX).next().and_then(|(_, peer, ..)| peer);
+        book.add(address, Some(PeerId([7; 32])), now);
+        book.failed(address, now);
+        assert_eq!(named(&book), Some(PeerId([7; 32])), "nobody said that another would do");
+        book.add(address, None, now);
+        assert_eq!(named(&book), Some(PeerId([7; 32])));
+        book.failed(address, now);
+        assert_eq!(named(&book), None);
     }
 
     #[test]

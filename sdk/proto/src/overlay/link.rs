@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::admission::{Accepter, Dialer, LockId, Proof};
 use super::Quota;
+use crate::admission::{Accepter, Dialer, LockId, Proof};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
 
@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) dialed: bool,
     /// Who must be there, where that is known before.
     pub(crate) expect: Option<PeerId>,
+    /// Where the other end says that we seem to be, where we dialed.
+    pub(crate) observed: Option<SocketAddr>,
     /// Whose key was proved there.
     pub(crate) peer: Option<PeerId>,
     /// In which of its lives; known once it is a member.
@@ -35,6 +37,8 @@ pub(crate) struct Link {
     /// The newest lock that its other end proved to know, and when that was first to be expected of it.
     pub(crate) lock: LockId,
     pub(crate) heard_lock: Time,
+    /// Its address is to be told to nobody.
+    pub(crate) hidden: bool,
     /// A proof of a lock that we do not know yet.
     pub(crate) claimed: Option<(LockId, [u8; 32])>,
     pub(crate) stage: Stage,
@@ -90,11 +94,13 @@ impl Link {
             address,
             dialed,
             expect,
+            observed: None,
             peer: None,
             boot: Boot(0),
             exporter: [0; 32],
             lock: LockId::default(),
             heard_lock: now,
+            hidden: false,
             claimed: None,
             stage: Stage::Connecting,
             quota: Quota::new(now),

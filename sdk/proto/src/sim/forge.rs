@@ -10,8 +10,8 @@ use crate::state::snapshot::{Record, Snapshot};
 use crate::state::{KindId, Orphan, Registry, Value, tick_frame};
 use crate::time::MeshTime;
 use crate::wire::{
-    Body, Content, DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, Frame, Item, Keyframe, PAYLOAD_BYTES_MAX, Packet, Said, Signed, Speech,
-    UNRELAYED_HOP_LIMIT, Whose, parcel,
+    Body, Content, DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, Frame, Item, Keyframe, Manifest, PAYLOAD_BYTES_MAX, Packet, Said, Signed,
+    Speech, UNRELAYED_HOP_LIMIT, Whose, parcel,
 };
 
 /// Links that forged things may travel.
@@ -83,6 +83,31 @@ fn pack(number: u16, items: &[Item]) -> Bytes {
     }
     assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "{} bytes in one parcel", bytes.len());
     bytes.freeze()
+}
+
+/// A parcel in which every proof of its sender's own says something else of the first packet, signed by that sender as well; None where it holds none.
+pub fn equivocate(bytes: &Bytes, sender: &Identity, mesh: &MeshId, boot: Boot) -> Option<Bytes> {
+    let (number, mut items) = parcel::decode(bytes.clone()).ok()?;
+    let mut altered = false;
+    for item in &mut items {
+        if let Item::Proof { whose: Whose::Neighbor, manifest } = item {
+            manifest.leaves[0][0] ^= 1;
+            let leaves = std::mem::take(&mut manifest.leaves);
+            *manifest = Manifest::new(sender, mesh, boot, manifest.first, manifest.hop_limit, leaves);
+            altered = true;
+        }
+    }
+    altered.then(|| pack(number, &items))
+}
+
+/// A frame that says that `origin` signed two different things for the same packet, if `contradicts`; both signed by `signer`.
+///
+/// # Panics
+/// Never: it is short.
+pub fn evidence(signer: &Identity, origin: PeerId, mesh: &MeshId, boot: Boot, first: u32, contradicts: bool) -> Bytes {
+    let manifest = |byte| Manifest::new(signer, mesh, boot, first, HOP_LIMIT, vec![[byte; 8]; 3]);
+    let frame = Frame::Evidence { origin, boot, one: manifest(1), other: manifest(if contradicts { 2 } else { 1 }) };
+    frame.encode().expect("short")
 }
 
 /// One thing for a parcel.

@@ -7,7 +7,7 @@ use rand_core::{CryptoRng, RngCore};
 use crate::admission::handshake::{Ends, Proofs};
 use crate::admission::{Accepter, Dialer, LockId, MeshKey};
 use crate::id::{Boot, MeshId, PeerId};
-use crate::wire::{ADMISSION_FRAME_BYTES_MAX, Frame};
+use crate::wire::{ADMISSION_FRAME_BYTES_MAX, Confirm, Frame};
 
 /// The two ends of a connection as one of them, or somebody in between, sees it.
 #[derive(Clone, Copy, Debug)]
@@ -87,14 +87,15 @@ impl Expected {
 
     /// A CONFIRM that proves what the dialer takes for the password.
     pub fn confirm(&self, boot: Boot, registry: [u8; 16]) -> Option<Bytes> {
-        Frame::Confirm { tag: [0; 32], boot, links: 0, registry }.proved(&self.0.dialer).encode()
+        let confirm = Confirm { tag: [0; 32], boot, links: 0, registry, certificate: None, hidden: false };
+        Frame::Confirm(confirm).proved(&self.0.dialer).encode()
     }
 
     /// Whether a recorded frame is a CONFIRM or a WELCOME, and proves just that: then the guess was right.
     pub fn proves(&self, frame: &[u8]) -> bool {
         let Ok(frame) = Frame::decode(frame, ADMISSION_FRAME_BYTES_MAX) else { return false };
         match &frame {
-            Frame::Confirm { tag, .. } => self.0.dialer.verify(&frame.unproved(), *tag).is_ok(),
+            Frame::Confirm(Confirm { tag, .. }) => self.0.dialer.verify(&frame.unproved(), *tag).is_ok(),
             Frame::Welcome(welcome) => self.0.accepter.verify(&frame.unproved(), welcome.tag).is_ok(),
             _ => false,
         }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use crate::admission::LockId;
+use crate::admission::{Certificate, LockId, Revocations};
 use crate::config::Profile;
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
 use crate::time::MeshTime;
 use crate::wire::{
-    Adoption, Alias, Body, Content, Frame, Holding, Item, Keyframe, Known, Lane, MANIFEST_MAX, Manifest, Marks, Message, Note,
-    Numbered, Packet, Presence, Receipt, Referral, Said, Seal, Signed, Standing, UNRELAYED_HOP_LIMIT, Verdict, Welcome, Whose,
-    codec, parcel,
+    Adoption, Alias, Body, Confirm, Content, Frame, Holding, Item, Keyframe, Known, Lane, MANIFEST_MAX, Manifest, Marks, Message,
+    Note, Numbered, Packet, Presence, Receipt, Referral, Said, Seal, Signed, Standing, UNRELAYED_HOP_LIMIT, Verdict, Welcome,
+    Whose, codec, parcel,
 };
 
 /// A sample: what sort it is of, and its bytes.
@@ -91,8 +91,17 @@ fn all_frames() -> Vec<Frame> {
     let (origin, boot) = (peer(), Boot(300));
     let standing = Standing { origin, boot, upto: 70_000 };
     let profile = Profile { name: "Ann".into(), data: Bytes::from_static(b"red") };
-    let presence =
-        Presence::new(boot, 9, profile, &[address()], vec![PeerId([2; 32]), PeerId([3; 32])], 2, Duration::from_millis(40), 12);
+    let presence = Presence::new(
+        boot,
+        9,
+        profile,
+        &[address()],
+        vec![PeerId([2; 32]), PeerId([3; 32])],
+        2,
+        Duration::from_millis(40),
+        12,
+        None,
+    );
     let note = Note { boot, lane: Lane::One { to: PeerId([2; 32]), after: 3 }, seq: 4, hop_limit: 16, body_hash: [5; 32] };
     let signed = |what: &str| Signed::new(&identity(), &mesh(), what, &note).expect("short");
     let holding = Holding { entity: entity(), number: 2, owner: Some(origin), previous: None, adopted: true };
@@ -102,6 +111,7 @@ fn all_frames() -> Vec<Frame> {
         tag: [7; 32],
         boot,
         verdict: Verdict::Full,
+        certificate: None,
         mesh_time: MeshTime(1_234_567),
         observed: address(),
         referrals: referrals.clone(),
@@ -122,7 +132,14 @@ fn all_frames() -> Vec<Frame> {
     vec![
         Frame::Hello { lock: LockId::NEWEST, share: share() },
         Frame::Share { share: share() },
-        Frame::Confirm { tag: [7; 32], boot, links: 2, registry: [8; 16] },
+        Frame::Confirm(Confirm {
+            tag: [7; 32],
+            boot,
+            links: 2,
+            registry: [8; 16],
+            certificate: Some(certificate()),
+            hidden: false,
+        }),
         Frame::Welcome(welcome),
         Frame::Refer(referrals),
         Frame::Presence(presence.sign(&identity(), &mesh()).expect("short")),
@@ -147,6 +164,7 @@ fn all_frames() -> Vec<Frame> {
         Frame::Vote(signed("vote")),
         Frame::Removal { record: signed("removal"), letter: Some(Bytes::from(vec![6; 72])) },
         Frame::Evidence { origin, boot, one: manifest(2), other: manifest(1) },
+        Frame::Revocations(Revocations::issue(&identity(), &mesh(), 3, [7, 9]).expect("few")),
         Frame::Guessed(vec![address().ip()]),
         Frame::Lock { lock: LockId { epoch: 1, record: 2 }, proof: [9; 32] },
     ]
@@ -165,6 +183,10 @@ fn all_bodies() -> Vec<Body> {
         Body::Request { entity: entity() },
         Body::Refuse { entity: entity(), refusal: Refusal::Refused },
     ]
+}
+
+fn certificate() -> Certificate {
+    Certificate::issue(&identity(), &mesh(), peer(), 7, Some(1_800_000_000))
 }
 
 fn manifest(count: usize) -> Manifest {

@@ -1,11 +1,15 @@
 //! Values to bytes and back. The only place that names bincode, so that another codec (postcard) is one file's change.
 //!
-//! Limits are on: no value is longer than [`VALUE_BYTES_MAX`], neither as bytes nor in memory, and bytes after the value are refused.
+//! Limits are on: no value is longer than [`VALUE_BYTES_MAX`] as bytes, lengths that are claimed but not there take no memory, values are
+//! nested at most 64 deep, and bytes after the value are refused.
+
+mod frugal;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::frugal::Frugal;
 use super::DecodeError;
 
 /// Longest encoded value, in bytes.
@@ -30,7 +34,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > VALUE_BYTES_MAX {
         return Err(DecodeError::TooLong(VALUE_BYTES_MAX));
     }
-    let (value, read) = bincode::serde::decode_from_slice(bytes, configuration()).map_err(|_| DecodeError::Malformed)?;
+    let (Frugal(value), read) = bincode::serde::decode_from_slice(bytes, configuration()).map_err(|_| DecodeError::Malformed)?;
     if read == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing) }
 }
 
@@ -40,6 +44,8 @@ fn configuration() -> impl bincode::config::Config {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[test]
@@ -54,6 +60,30 @@ mod tests {
         // 4 GiB of elements claimed in nine bytes.
         assert_eq!(decode::<Vec<u64>>(&[253, 0, 0, 0, 0, 1, 0, 0, 0]), Err(DecodeError::Malformed));
         assert_eq!(decode::<String>(&[252, 255, 255, 255, 255]), Err(DecodeError::Malformed));
+    }
+
+    #[test]
+    fn what_holds_itself_ends_before_the_stack_does() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Tree(Vec<Self>);
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum List {
+            End,
+            More(Box<Self>),
+        }
+        let mut bytes = vec![1; VALUE_BYTES_MAX];
+        bytes.push(0);
+        bytes.remove(0);
+        assert_eq!(decode::<Tree>(&bytes), Err(DecodeError::Malformed));
+        assert_eq!(decode::<List>(&bytes), Err(DecodeError::Malformed));
+        assert_eq!(decode::<Option<Box<Tree>>>(&[1, 1, 1, 0]), Ok(Some(Box::new(Tree(vec![Tree(vec![Tree(vec![])])])))));
+        assert_eq!(decode::<List>(&[1, 1, 0]), Ok(List::More(Box::new(List::More(Box::new(List::End))))));
+    }
+
+    #[test]
+    fn a_sequence_of_nothing_does_not_go_round_for_ever() {
+        assert_eq!(decode::<Vec<()>>(&[253, 0, 0, 0, 0, 1, 0, 0, 0]), Err(DecodeError::Malformed));
+        assert_eq!(decode::<Vec<()>>(&[3]), Ok(vec![(); 3]));
     }
 
     #[test]

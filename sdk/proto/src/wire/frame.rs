@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{DecodeError, FRAME_BYTES_MAX, Manifest, Said, WIRE_VERSION, codec};
-use crate::admission::{LockId, Proof};
+use crate::admission::{Certificate, LockId, Proof, Revocations};
 use crate::config::{NeighborLimits, Profile};
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Signature, Tick};
 use crate::node::Refusal;
@@ -27,8 +27,8 @@ pub(crate) enum Frame {
     Hello { lock: LockId, share: Bytes },
     /// Accepter: mine.
     Share { share: Bytes },
-    /// Dialer: I know the password. How many links I hold, and what I replicate.
-    Confirm { tag: [u8; 32], boot: Boot, links: u16, registry: [u8; 16] },
+    /// Dialer: I know the password.
+    Confirm(Confirm),
     /// Accepter: I know it too, and this is my verdict.
     Welcome(Welcome),
     /// Others to link to.
@@ -77,6 +77,8 @@ pub(crate) enum Frame {
     Removal { record: Signed, letter: Option<Bytes> },
     /// Flooded: an origin signed two things of which one is a lie.
     Evidence { origin: PeerId, boot: Boot, one: Manifest, other: Manifest },
+    /// Flooded: the authority takes certificates back.
+    Revocations(Revocations),
     /// From these public addresses passwords were guessed here until they were locked out.
     Guessed(Vec<IpAddr>),
     /// I have that lock: a proof that is of no use on another link.
@@ -99,12 +101,29 @@ impl Known {
     }
 }
 
+/// A dialer's proof, and what the accepter needs to know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Confirm {
+    pub(crate) tag: [u8; 32],
+    pub(crate) boot: Boot,
+    /// How many links it holds.
+    pub(crate) links: u16,
+    /// What it replicates.
+    pub(crate) registry: [u8; 16],
+    /// Where the mesh has an authority.
+    pub(crate) certificate: Option<Certificate>,
+    /// Its address is to be told to nobody.
+    pub(crate) hidden: bool,
+}
+
 /// The verdict over a dialer that proved the password, and what it needs to know as a member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Welcome {
     pub(crate) tag: [u8; 32],
     pub(crate) boot: Boot,
     pub(crate) verdict: Verdict,
+    /// To one that is admitted, where the mesh has an authority.
+    pub(crate) certificate: Option<Certificate>,
     /// The lock that the dialer opened.
     pub(crate) lock: LockId,
     pub(crate) mesh_time: MeshTime,
@@ -123,6 +142,7 @@ pub(crate) enum Verdict {
     Registry,
     Removed,
     Crowded,
+    Certificate,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +164,8 @@ pub(crate) struct Presence {
     pub(crate) free: u16,
     /// Where there are none: who is nearer than this, in microseconds of round trip, is accepted all the same.
     pub(crate) within: u32,
+    /// Where the mesh has an authority.
+    pub(crate) certificate: Option<Certificate>,
     /// Messages it has sent to everyone so far: who learns of it by this presence hears those after.
     pub(crate) messages: u64,
 }
@@ -158,6 +180,7 @@ impl Presence {
         free: usize,
         within: Duration,
         messages: u64,
+        certificate: Option<Certificate>,
     ) -> Self {
         let Profile { name, data } = profile.cut();
         let addresses = addresses.iter().take(ADDRESSES_MAX).copied().collect();
@@ -165,7 +188,7 @@ impl Presence {
         neighbors.sort_unstable();
         let free = u16::try_from(free).unwrap_or(u16::MAX);
         let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
-        Self { boot, seq, name, data, addresses, neighbors, free, within, messages }
+        Self { boot, seq, name, data, addresses, neighbors, free, within, certificate, messages }
     }
 
     /// The presence that `signed` holds, if its author signed it and it keeps the limits.
@@ -416,7 +439,7 @@ impl Frame {
 
     fn tag_mut(&mut self) -> Option<&mut [u8; 32]> {
         match self {
-            Self::Confirm { tag, .. } | Self::Welcome(Welcome { tag, .. }) => Some(tag),
+            Self::Confirm(Confirm { tag, .. }) | Self::Welcome(Welcome { tag, .. }) => Some(tag),
             _ => None,
         }
     }
@@ -475,7 +498,7 @@ mod tests {
     #[test]
     fn a_presence_beyond_its_limits_is_refused() {
         let identity = Identity::from_seed([1; 32]);
-        let mut presence = Presence::new(Boot(1), 1, Profile::named("ann"), &[], vec![], 3, Duration::ZERO, 0);
+        let mut presence = Presence::new(Boot(1), 1, Profile::named("ann"), &[], vec![], 3, Duration::ZERO, 0, None);
         assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_some());
         presence.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); ADDRESSES_MAX + 1];
         assert!(Presence::open(&presence.sign(&identity, &mesh()).unwrap(), &mesh()).is_none());

@@ -51,6 +51,8 @@ impl LeafKey {
 impl Packet {
     /// Covers everything that must not change on the way.
     pub(crate) fn leaf(&self, key: &LeafKey) -> PacketLeaf {
+        #[cfg(feature = "sim")]
+        crate::sim::effort::hashed(self.payload.len());
         let mut hash = blake3::Hasher::new_keyed(&key.0);
         hash.update(&self.seq.to_le_bytes()).update(&[self.hop_limit]).update(&self.payload);
         let mut leaf = [0; LEAF_BYTES];

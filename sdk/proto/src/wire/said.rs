@@ -52,6 +52,8 @@ pub(crate) enum Speech {
 
 impl Said {
     pub(crate) fn leaf(&self, mesh: &MeshId, author: &PeerId, boot: Boot) -> Leaf {
+        #[cfg(feature = "sim")]
+        crate::sim::effort::hashed(self.len());
         let content = match &self.content {
             Content::Whole(bytes) => *blake3::hash(bytes).as_bytes(),
             Content::Hash(hash) => *hash,

@@ -60,8 +60,7 @@ fn parts(text: &str) -> Vec<&str> {
 
 fn meet(one: &[&str], other: &[&str]) -> bool {
     match (one, other) {
-        ([], []) => true,
-        (["**"], [_, ..]) | ([_, ..], ["**"]) => true,
+        ([], []) | (["**"], [_, ..]) | ([_, ..], ["**"]) => true,
         ([a, one @ ..], [b, other @ ..]) => (a == b || *a == "*" || *b == "*") && meet(one, other),
         _ => false,
     }

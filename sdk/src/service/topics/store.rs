@@ -105,7 +105,7 @@ impl Store {
             }
         }
         self.keep(&told);
-        told.sort_by(|one, other| in_order(one, other));
+        told.sort_by(in_order);
         told
     }
 

@@ -1,8 +1,8 @@
 //! Along which way does an item reach those who subscribed: a tree that everybody computes alike from who is linked to whom.
 //!
-//! Over the shortest paths, each subscriber gets it from the last one before it on the path; nobody hands it to more than
-//! [`CHILDREN_MAX`] others, so a publisher's load stays as it is however many there are. Where two members see different links for a
-//! moment, somebody may get an item twice or not at all: the one is noticed by its number, the other mended by asking.
+//! Over the links where those at both ends subscribed, and by the shortest paths between the islands that this leaves. Nobody hands it to
+//! more than [`CHILDREN_MAX`] others, so a publisher's load stays as it is however many there are. Where two members see different links
+//! for a moment, somebody may get an item twice or not at all: the one is noticed by its number, the other mended by asking.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,36 +17,68 @@ pub(super) type Links = BTreeMap<PeerId, BTreeSet<PeerId>>;
 /// To whom each of those who have it hands an item that `root` published. Every subscriber is in it once, also one that no link
 /// leads to.
 pub(super) fn children(root: PeerId, subscribers: &BTreeSet<PeerId>, links: &Links) -> BTreeMap<PeerId, Vec<PeerId>> {
-    // The last one who has it on the shortest path, and in which order they are reached.
-    let mut above = BTreeMap::from([(root, root)]);
-    let mut queue = VecDeque::from([root]);
-    let mut order = Vec::new();
-    while let Some(peer) = queue.pop_front() {
-        let has_it = peer == root || subscribers.contains(&peer);
-        if has_it && peer != root {
-            order.push((peer, above[&peer]));
+    let mut tree = Tree { placed: BTreeMap::from([(root, Vec::new())]), fresh: VecDeque::from([root]), links };
+    tree.grow(subscribers);
+    // Those whom none of those beside them could take, the nearest first: from the nearest who can.
+    for peer in by_distance(root, links).into_iter().chain(subscribers.iter().copied()) {
+        if subscribers.contains(&peer) && !tree.placed.contains_key(&peer) {
+            let giver = tree.nearest_with_room(peer).or_else(|| tree.least_busy());
+            tree.place(giver.unwrap_or(root), peer);
+            tree.grow(subscribers);
         }
-        let giver = if has_it { peer } else { above[&peer] };
-        for next in links.get(&peer).into_iter().flatten() {
-            if !above.contains_key(next) {
-                above.insert(*next, giver);
-                queue.push_back(*next);
+    }
+    tree.placed.retain(|_, children| !children.is_empty());
+    tree.placed
+}
+
+struct Tree<'a> {
+    /// Those who get it, with those to whom they hand it.
+    placed: BTreeMap<PeerId, Vec<PeerId>>,
+    /// Those of them who may hand it to whom they are linked to.
+    fresh: VecDeque<PeerId>,
+    links: &'a Links,
+}
+
+impl Tree<'_> {
+    /// Each takes those who subscribed and are linked to it, as many as it may.
+    fn grow(&mut self, subscribers: &BTreeSet<PeerId>) {
+        while let Some(giver) = self.fresh.pop_front() {
+            for peer in self.links.get(&giver).into_iter().flatten() {
+                if subscribers.contains(peer) && !self.placed.contains_key(peer) && self.has_room(&giver) {
+                    self.place(giver, *peer);
+                }
             }
         }
     }
-    order.extend(subscribers.iter().filter(|peer| !above.contains_key(peer)).map(|peer| (*peer, root)));
-    let mut children: BTreeMap<PeerId, Vec<PeerId>> = BTreeMap::new();
-    for (peer, wanted) in order {
-        let mut giver = wanted;
-        while children.get(&giver).is_some_and(|children| children.len() >= CHILDREN_MAX) {
-            // One of those below it, who is least busy. It has some, or it would not be full.
-            let below = children[&giver].iter().min_by_key(|below| (children.get(below).map_or(0, Vec::len), **below));
-            let Some(below) = below else { break };
-            giver = *below;
-        }
-        children.entry(giver).or_default().push(peer);
+
+    fn place(&mut self, giver: PeerId, peer: PeerId) {
+        self.placed.entry(giver).or_default().push(peer);
+        self.placed.insert(peer, Vec::new());
+        self.fresh.push_back(peer);
     }
-    children
+
+    fn has_room(&self, giver: &PeerId) -> bool {
+        self.placed.get(giver).is_some_and(|children| children.len() < CHILDREN_MAX)
+    }
+
+    fn nearest_with_room(&self, peer: PeerId) -> Option<PeerId> {
+        by_distance(peer, self.links).into_iter().find(|other| self.has_room(other))
+    }
+
+    fn least_busy(&self) -> Option<PeerId> {
+        self.placed.iter().min_by_key(|(_, children)| children.len()).map(|(peer, _)| *peer)
+    }
+}
+
+/// All whom links lead to, the nearest first.
+fn by_distance(from: PeerId, links: &Links) -> Vec<PeerId> {
+    let (mut seen, mut reached) = (BTreeSet::from([from]), vec![from]);
+    let mut next = 0;
+    while let Some(peer) = reached.get(next).copied() {
+        next += 1;
+        reached.extend(links.get(&peer).into_iter().flatten().filter(|other| seen.insert(**other)));
+    }
+    reached
 }
 
 #[cfg(test)]

@@ -1,0 +1,553 @@
+//! The board: what one member knows of all work, and what it does about it. A state machine without I/O.
+
+mod own;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use peerflock_proto::{Boot, PeerId, Target, Time, Topic};
+
+use super::message::{FUNCTIONS_MAX, IDS_MAX, Message, Outcome, POSTED_BYTES_MAX, Posted};
+use super::task::Open;
+use super::{
+    FunctionId, KEEP, KEPT_BYTES_MAX, OUTPUT_BYTES_MAX, SubmitError, TASK_BYTES_MAX, TASKS_MAX, Task, TaskId, WorkEvent,
+};
+use crate::service::{Input, Members, Output, Service};
+use own::Own;
+
+/// How often to look around while there is anything to be done.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often to try again what could not be sent.
+const OWED_EVERY: Duration = Duration::from_secs(1);
+/// Tasks of all submitters together, and bytes of their inputs.
+const ALL_TASKS_MAX: usize = 4 * TASKS_MAX;
+const ALL_BYTES_MAX: usize = 4 * TASK_BYTES_MAX;
+/// Words about tasks of which we have not heard, remembered for when we do.
+const EARLY_MAX: usize = 1_024;
+/// Longest reason of a failure, in bytes.
+const REASON_BYTES_MAX: usize = 256;
+
+/// What one member knows of all work. [`Work`](super::Work) runs it on a mesh; tests run it in virtual time.
+#[derive(Debug)]
+pub struct Board {
+    me: PeerId,
+    boot: Boot,
+    capacity: u16,
+    functions: BTreeSet<FunctionId>,
+    /// Who can run what, ourselves included. `epoch` counts its changes.
+    workers: BTreeMap<PeerId, Worker>,
+    epoch: u64,
+    present: BTreeSet<PeerId>,
+    tasks: BTreeMap<TaskId, Open>,
+    /// How many tasks, and bytes of them, each submitter has open.
+    held: BTreeMap<PeerId, (usize, usize)>,
+    own: Own,
+    /// What we run, and when we last said so.
+    running: BTreeMap<TaskId, Time>,
+    /// Results whose submitters have not said that they have them.
+    kept: BTreeMap<TaskId, Kept>,
+    kept_bytes: usize,
+    /// Who is to be told all again, as something was not sent.
+    owed: BTreeSet<PeerId>,
+    owed_at: Time,
+    /// What others did about tasks that we have not heard of yet, oldest first.
+    early: VecDeque<(TaskId, PeerId, Deed)>,
+    does: Does,
+    look_at: Option<Time>,
+    outputs: VecDeque<Output<WorkEvent>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    capacity: u16,
+    functions: BTreeSet<FunctionId>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    outcome: Outcome,
+    until: Time,
+    /// It was sent to its submitter, who has been here since.
+    sent: bool,
+}
+
+/// What a member did about a task.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Runs,
+    Finished,
+    GaveUp,
+}
+
+#[derive(Debug, Default)]
+struct Does {
+    runs: Vec<TaskId>,
+    finished: Vec<TaskId>,
+    gave_up: Vec<TaskId>,
+}
+
+impl Board {
+    /// Of the member `me`, in that start of it, which runs at most `capacity` of these functions at a time; none if that is 0.
+    pub fn new(me: PeerId, boot: Boot, capacity: u16, functions: impl IntoIterator<Item = FunctionId>) -> Self {
+        let functions: BTreeSet<FunctionId> = functions.into_iter().take(FUNCTIONS_MAX).collect();
+        let mut board = Self {
+            me,
+            boot,
+            capacity,
+            functions: functions.clone(),
+            workers: BTreeMap::new(),
+            epoch: 0,
+            present: BTreeSet::from([me]),
+            tasks: BTreeMap::new(),
+            held: BTreeMap::new(),
+            own: Own::default(),
+            running: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+            owed: BTreeSet::new(),
+            owed_at: Time::default(),
+            early: VecDeque::new(),
+            does: Does::default(),
+            look_at: None,
+            outputs: VecDeque::new(),
+        };
+        board.note_worker(me, Worker { capacity, functions });
+        board
+    }
+
+    /// Submits a task: everyone hears of it, and one [`WorkEvent::Done`] or [`WorkEvent::Ended`] follows.
+    ///
+    /// # Errors
+    /// Nothing changed then.
+    pub fn submit(&mut self, task: Task, now: Time) -> Result<TaskId, SubmitError> {
+        let len = task.input.len();
+        if len > super::INPUT_BYTES_MAX {
+            return Err(SubmitError::TooLong { len });
+        }
+        if !self.has_room(&self.me, len) {
+            return Err(SubmitError::Full);
+        }
+        let within = task.within.min(Task::WITHIN_MAX);
+        let id = TaskId { submitter: self.me, boot: self.boot, number: self.own.number(now + within + KEEP) };
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let posted = Posted {
+            number: id.number,
+            function: task.function,
+            input: task.input,
+            copies: task.copies.clamp(1, Task::COPIES_MAX),
+            lease_ms: millis(task.lease.min(Task::WITHIN_MAX)).max(1),
+            left_ms: millis(within),
+        };
+        self.own.to_post.push(id.number);
+        self.open(id, posted, now);
+        // What is submitted in one go is told in one go.
+        self.look_at = Some(now);
+        Ok(id)
+    }
+
+    /// A task that we were told to run came to this end. Nothing happens if it was canceled meanwhile.
+    pub fn finish(&mut self, id: TaskId, outcome: Outcome, now: Time) {
+        if self.running.remove(&id).is_none() {
+            return;
+        }
+        let outcome = match outcome {
+            Outcome::Output(output) if output.len() > OUTPUT_BYTES_MAX => {
+                Outcome::Failed(format!("{} bytes of output, where {OUTPUT_BYTES_MAX} are the most", output.len()))
+            }
+            Outcome::Failed(reason) => Outcome::Failed(cut(reason)),
+            output => output,
+        };
+        let failed = matches!(outcome, Outcome::Failed(_));
+        if let Some(task) = self.tasks.get_mut(&id) {
+            if failed { task.gave_up(self.me) } else { task.finished(self.me, now) }
+        }
+        if failed {
+            self.does.gave_up.push(id)
+        } else {
+            self.does.finished.push(id)
+        }
+        if id.submitter == self.me {
+            self.count(id, self.me, &outcome, now);
+        } else {
+            self.keep(id, outcome, now);
+            self.deliver(&id);
+        }
+        self.look(now);
+    }
+
+    /// The function of a task that we run says that it goes on.
+    pub fn still_at_it(&mut self, id: TaskId, now: Time) {
+        let Some(said) = self.running.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if now >= *said + task.lease / 4 {
+            *said = now;
+            task.claim(self.me, now);
+            self.does.runs.push(id);
+            self.flush();
+        }
+    }
+
+    /// How many tasks are open here, of all submitters.
+    pub fn open_tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// How many tasks we run now.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many others have said that they can run something, and how many places they have together with ours.
+    pub fn capacity(&self) -> (usize, usize) {
+        let able = self.workers.iter().filter(|(peer, _)| self.present.contains(peer));
+        let places = able.clone().map(|(_, worker)| usize::from(worker.capacity)).sum();
+        (able.filter(|(peer, _)| **peer != self.me).count(), places)
+    }
+
+    fn note_worker(&mut self, peer: PeerId, worker: Worker) {
+        self.workers.insert(peer, worker);
+        self.epoch += 1;
+    }
+
+    fn has_room(&self, submitter: &PeerId, bytes: usize) -> bool {
+        let (tasks, held) = self.held.get(submitter).copied().unwrap_or_default();
+        let all: usize = self.held.values().map(|(_, bytes)| bytes).sum();
+        tasks < TASKS_MAX && held + bytes <= TASK_BYTES_MAX && self.tasks.len() < ALL_TASKS_MAX && all + bytes <= ALL_BYTES_MAX
+    }
+
+    fn open(&mut self, id: TaskId, posted: Posted, now: Time) {
+        let (tasks, bytes) = self.held.entry(id.submitter).or_default();
+        (*tasks, *bytes) = (*tasks + 1, *bytes + posted.input.len());
+        self.tasks.insert(id, Open::new(posted, now));
+        let early: Vec<_> = self.early.iter().filter(|(early, ..)| *early == id).copied().collect();
+        self.early.retain(|(early, ..)| *early != id);
+        early.into_iter().for_each(|(id, peer, deed)| self.note(id, peer, deed, now));
+    }
+
+    /// A member did something about a task. Its word may come before its submitter's.
+    fn note(&mut self, id: TaskId, peer: PeerId, deed: Deed, now: Time) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            self.early.push_back((id, peer, deed));
+            if self.early.len() > EARLY_MAX {
+                self.early.pop_front();
+            }
+            return;
+        };
+        match deed {
+            Deed::Runs => task.claim(peer, now),
+            Deed::Finished => task.finished(peer, now),
+            Deed::GaveUp => task.gave_up(peer),
+        }
+    }
+
+    /// Nobody need run it any more.
+    fn close(&mut self, id: &TaskId) {
+        if let Some(task) = self.tasks.remove(id)
+            && let Some((tasks, bytes)) = self.held.get_mut(&id.submitter)
+        {
+            (*tasks, *bytes) = (*tasks - 1, *bytes - task.input.len());
+            if *tasks == 0 {
+                self.held.remove(&id.submitter);
+            }
+        }
+        if self.running.remove(id).is_some() {
+            self.outputs.push_back(Output::Tell(WorkEvent::Cancel(*id)));
+        }
+        self.forget(id);
+    }
+
+    fn keep(&mut self, id: TaskId, outcome: Outcome, now: Time) {
+        let until = self.tasks.get(&id).map_or(now, |task| task.deadline) + KEEP;
+        self.forget(&id);
+        self.kept_bytes += cost(&outcome);
+        self.kept.insert(id, Kept { outcome, until, sent: false });
+        while self.kept_bytes > KEPT_BYTES_MAX {
+            let Some(oldest) = self.kept.iter().min_by_key(|(_, kept)| kept.until).map(|(id, _)| *id) else { break };
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, id: &TaskId) {
+        if let Some(kept) = self.kept.remove(id) {
+            self.kept_bytes -= cost(&kept.outcome);
+        }
+    }
+
+    /// Tells a result to its submitter, if that one is here.
+    fn deliver(&mut self, id: &TaskId) {
+        if let Some(kept) = self.kept.get_mut(id)
+            && self.present.contains(&id.submitter)
+        {
+            kept.sent = true;
+            let message = Message::Result { task: *id, outcome: kept.outcome.clone() };
+            self.say(Target::One(id.submitter), &message);
+        }
+    }
+
+    fn say(&mut self, to: Target, message: &Message) {
+        if let Some(payload) = message.encode() {
+            self.outputs.push_back(Output::Send { to, payload });
+        }
+    }
+
+    /// Tells what we do, all that is new at once.
+    fn flush(&mut self) {
+        let Does { runs, finished, gave_up } = std::mem::take(&mut self.does);
+        self.say_does(Target::All, &runs, &finished, &gave_up);
+    }
+
+    fn say_does(&mut self, to: Target, runs: &[TaskId], finished: &[TaskId], gave_up: &[TaskId]) {
+        let rounds = [runs, finished, gave_up].map(|ids| ids.len().div_ceil(IDS_MAX)).into_iter().max().unwrap_or_default();
+        for round in 0..rounds {
+            let part = |ids: &[TaskId]| ids.chunks(IDS_MAX).nth(round).unwrap_or_default().to_vec();
+            self.say(to, &Message::Does { runs: part(runs), finished: part(finished), gave_up: part(gave_up) });
+        }
+    }
+
+    /// Tells tasks of ours.
+    fn say_posted(&mut self, to: Target, numbers: &[u32], now: Time) {
+        let (me, boot) = (self.me, self.boot);
+        let (mut tasks, mut bytes) = (Vec::new(), 0);
+        for &number in numbers {
+            let Some(task) = self.tasks.get(&TaskId { submitter: me, boot, number }) else { continue };
+            let posted = task.posted(number, now);
+            bytes += posted.cost();
+            tasks.push(posted);
+            if bytes >= POSTED_BYTES_MAX {
+                self.say(to, &Message::Posted { boot, tasks: std::mem::take(&mut tasks) });
+                bytes = 0;
+            }
+        }
+        if !tasks.is_empty() {
+            self.say(to, &Message::Posted { boot, tasks });
+        }
+    }
+
+    /// Tells what we can run.
+    fn say_able(&mut self, to: Target, asks: bool) {
+        let functions = self.functions.iter().copied().collect();
+        self.say(to, &Message::Able { boot: self.boot, capacity: self.capacity, functions, asks });
+    }
+
+    /// Tells somebody who has just come, or has missed something, all that concerns it.
+    fn greet(&mut self, peer: PeerId, now: Time) {
+        let to = Target::One(peer);
+        self.say_able(to, false);
+        let ours = self.tasks.keys().filter(|id| id.submitter == self.me).map(|id| id.number).collect::<Vec<_>>();
+        self.say_posted(to, &ours, now);
+        let closed: Vec<u32> = self.own.numbers().filter(|number| ours.binary_search(number).is_err()).collect();
+        for numbers in closed.chunks(IDS_MAX) {
+            self.say(to, &Message::Closed { boot: self.boot, numbers: numbers.to_vec() });
+        }
+        let runs: Vec<TaskId> = self.running.keys().copied().collect();
+        let finished: Vec<TaskId> = self.kept.keys().copied().collect();
+        self.say_does(to, &runs, &finished, &[]);
+        let waiting: Vec<TaskId> = self.kept.keys().filter(|id| id.submitter == peer).copied().collect();
+        waiting.iter().for_each(|id| self.deliver(id));
+    }
+
+    fn on_members(&mut self, members: &Members) {
+        for peer in &members.left {
+            self.present.remove(peer);
+            self.owed.remove(peer);
+            self.tasks.values_mut().for_each(|task| task.gone(peer));
+            self.kept.iter_mut().filter(|(id, _)| id.submitter == *peer).for_each(|(_, kept)| kept.sent = false);
+            // What it offers, it says again when it comes back.
+            self.epoch += u64::from(self.workers.remove(peer).is_some());
+        }
+        self.present.extend(members.joined.iter().copied());
+        match members.joined[..] {
+            [] => {}
+            [peer] => self.say_able(Target::One(peer), true),
+            [..] => self.say_able(Target::All, true),
+        }
+    }
+
+    fn on_message(&mut self, from: PeerId, message: Message, now: Time) {
+        match message {
+            Message::Able { boot, capacity, functions, asks } => {
+                self.note_worker(from, Worker { capacity, functions: functions.into_iter().collect() });
+                // Whoever was started anew does not know what it wanted before.
+                let old = |id: &&TaskId| id.submitter == from && id.boot != boot;
+                let old: Vec<TaskId> = self.tasks.keys().chain(self.kept.keys()).filter(old).copied().collect();
+                old.iter().for_each(|id| self.close(id));
+                if asks {
+                    self.greet(from, now);
+                }
+            }
+            Message::Posted { boot, tasks } => {
+                for posted in tasks {
+                    let id = TaskId { submitter: from, boot, number: posted.number };
+                    if let Some(task) = self.tasks.get_mut(&id) {
+                        task.copies = task.copies.max(posted.copies).min(super::COPIES_MAX);
+                    } else if self.has_room(&from, posted.input.len()) {
+                        self.open(id, posted, now);
+                    }
+                }
+            }
+            Message::Does { runs, finished, gave_up } => {
+                let deeds = [(runs, Deed::Runs), (finished, Deed::Finished), (gave_up, Deed::GaveUp)];
+                for (ids, deed) in deeds {
+                    ids.into_iter().for_each(|id| self.note(id, from, deed, now));
+                }
+            }
+            Message::Result { task, outcome } => {
+                let fits = matches!(&outcome, Outcome::Output(output) if output.len() <= OUTPUT_BYTES_MAX);
+                let outcome = match outcome {
+                    Outcome::Failed(reason) => Outcome::Failed(cut(reason)),
+                    _ if !fits => return,
+                    output => output,
+                };
+                if task.submitter == self.me && task.boot == self.boot {
+                    self.count(task, from, &outcome, now);
+                }
+            }
+            Message::Closed { boot, numbers } => {
+                for number in numbers {
+                    let id = TaskId { submitter: from, boot, number };
+                    // What was done in vain, as in a split, is told all the same.
+                    if self.kept.get(&id).is_some_and(|kept| !kept.sent) {
+                        self.deliver(&id);
+                    }
+                    self.close(&id);
+                }
+            }
+        }
+    }
+
+    /// Looks around: what is over, what is ours to run, what need not be run.
+    fn look(&mut self, now: Time) {
+        let over: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| now >= task.deadline).map(|(id, _)| *id).collect();
+        for id in over {
+            if id.submitter == self.me {
+                self.miss(id);
+            } else {
+                let kept = self.kept.remove(&id);
+                self.close(&id);
+                self.kept.extend(kept.map(|kept| (id, kept)));
+            }
+        }
+        let stale: Vec<TaskId> = self.kept.iter().filter(|(_, kept)| now >= kept.until).map(|(id, _)| *id).collect();
+        stale.iter().for_each(|id| self.forget(id));
+        self.own.forget(now);
+        self.stop_superfluous(now);
+        self.take(now);
+        if now >= self.owed_at {
+            self.owed_at = now + OWED_EVERY;
+            for peer in std::mem::take(&mut self.owed) {
+                self.greet(peer, now);
+            }
+        }
+        let to_post = std::mem::take(&mut self.own.to_post);
+        self.say_posted(Target::All, &to_post, now);
+        self.flush();
+        let idle = self.tasks.is_empty() && self.kept.is_empty() && self.owed.is_empty() && self.own.is_empty();
+        self.look_at = (!idle).then(|| now + LOOK_EVERY);
+    }
+
+    /// Stops what others are at, too, who drew better lots.
+    fn stop_superfluous(&mut self, now: Time) {
+        let capacity = |peer: &PeerId| self.workers.get(peer).map_or(1, |worker| worker.capacity);
+        let stop: Vec<TaskId> = self
+            .running
+            .keys()
+            .filter(|id| self.tasks.get(id).is_some_and(|task| task.is_superfluous(id, &self.me, capacity, now)))
+            .copied()
+            .collect();
+        for id in stop {
+            self.running.remove(&id);
+            self.tasks.get_mut(&id).into_iter().for_each(|task| task.gone(&self.me));
+            self.does.gave_up.push(id);
+            self.outputs.push_back(Output::Tell(WorkEvent::Cancel(id)));
+        }
+    }
+
+    /// Takes tasks that are ours, as far as we have places.
+    fn take(&mut self, now: Time) {
+        let places = usize::from(self.capacity).saturating_sub(self.running.len());
+        if places == 0 {
+            return;
+        }
+        let mut ours = Vec::new();
+        for (id, task) in
+            self.tasks.iter_mut().filter(|(id, task)| self.functions.contains(&task.function) && !self.running.contains_key(id))
+        {
+            let function = task.function;
+            let able = self
+                .workers
+                .iter()
+                .filter(|(peer, worker)| self.present.contains(peer) && worker.functions.contains(&function))
+                .filter(|(_, worker)| worker.capacity > 0)
+                .map(|(peer, worker)| (*peer, worker.capacity));
+            if let Some((before, from)) = task.turn(id, &self.me, self.epoch, able, now)
+                && from <= now
+            {
+                ours.push((before, task.deadline, *id));
+            }
+        }
+        ours.sort_unstable();
+        for (_, _, id) in ours.into_iter().take(places) {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            task.claim(self.me, now);
+            self.running.insert(id, now);
+            self.does.runs.push(id);
+            let (function, input) = (task.function, task.input.clone());
+            self.outputs.push_back(Output::Tell(WorkEvent::Run { task: id, function, input }));
+        }
+    }
+}
+
+impl Service for Board {
+    type Event = WorkEvent;
+
+    const TOPIC: Topic = Topic(131);
+
+    fn handle(&mut self, input: Input<'_>, now: Time) {
+        match input {
+            Input::Members(members) => self.on_members(members),
+            Input::Message { from, payload } => {
+                // Nobody else speaks for us, and whoever is gone speaks to nobody.
+                if from == self.me || !self.present.contains(&from) {
+                    return;
+                }
+                let Some(message) = Message::decode(payload) else { return };
+                self.on_message(from, message, now);
+            }
+            Input::Unsent { to, .. } => {
+                if let Target::One(peer) = to
+                    && self.present.contains(&peer)
+                {
+                    self.owed.insert(peer);
+                    self.kept.iter_mut().filter(|(id, _)| id.submitter == peer).for_each(|(_, kept)| kept.sent = false);
+                    self.look_at.get_or_insert(now + LOOK_EVERY);
+                }
+                return;
+            }
+            Input::Timeout => {}
+        }
+        self.look(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<WorkEvent>> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.look_at
+    }
+}
+
+fn cost(outcome: &Outcome) -> usize {
+    128 + match outcome {
+        Outcome::Output(output) => output.len(),
+        Outcome::Failed(reason) => reason.len(),
+    }
+}
+
+/// No longer than a reason may be.
+fn cut(mut reason: String) -> String {
+    while reason.len() > REASON_BYTES_MAX {
+        reason.pop();
+    }
+    reason
+}

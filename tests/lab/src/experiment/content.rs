@@ -1,0 +1,225 @@
+//! A file for everybody beside a game: how many copies its source sends, how much of the lines it fills, and what the game notices.
+//!
+//! Real meshes over real QUIC, in virtual time, each two joined by a line of the same rate each way. Everybody moves some entities all the
+//! time and watches those of the others: how old they are is measured in every frame of each, first for a while alone, then while a file goes from
+//! one member to all others, as fast as it can.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use peerflock::service::content::{Content, Quotas, Share, Transfer};
+use peerflock::test_utils::VirtualNetwork;
+use peerflock::{
+    Change, Conditioner, EntityId, Event, Identity, KindId, MeshTime, Orphan, PeerMesh, PeerMeshBuilder, Value, WorldEvent,
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Failure, in_virtual_time};
+use crate::bodies;
+use crate::dice::Dice;
+use crate::report::Report;
+use crate::stats::Latencies;
+
+const TICK: Duration = Duration::from_millis(16);
+/// Players' ticks are not in step: each has its own of so many places in a tick.
+const PHASES: u32 = 16;
+const TRANSFORM: KindId = KindId(0);
+/// Until all must have met, and found their neighbors.
+const MEETING: Duration = Duration::from_secs(30);
+const SETTLING: Duration = Duration::from_secs(4);
+/// After which a file that is not there never will be: so many times what the lines would need.
+const GIVE_UP: u32 = 20;
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Members, its source among them.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(2..=64))]
+    members: u8,
+    /// Most neighbors of each.
+    #[arg(long, default_value_t = 7)]
+    max_neighbors: usize,
+    /// Size of the file, in MiB.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    mib: u32,
+    /// What the line between each two carries, in bytes of UDP payload a second, each way.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(50_000..))]
+    rate: u32,
+    /// Round trip, in milliseconds.
+    #[arg(long, default_value_t = 50)]
+    rtt: u64,
+    /// Part of the packets that is lost, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Entities that each moves in every tick.
+    #[arg(long, default_value_t = 4)]
+    entities: u32,
+    /// Virtual seconds in which the game is measured alone.
+    #[arg(long, default_value_t = 8)]
+    alone: u64,
+    /// Everything random follows from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u8,
+    /// Write the figures to this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<std::path::PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
+    in_virtual_time(measure(options))
+}
+
+async fn measure(options: &Options) -> Result<Report, Failure> {
+    let settings = json!({
+        "members": options.members, "max_neighbors": options.max_neighbors, "mib": options.mib, "rate_bytes_per_second": options.rate,
+        "rtt_ms": options.rtt, "loss": options.loss, "entities": options.entities, "alone": options.alone,
+    });
+    let mut report = Report::new("content", settings, Some(options.seed.into()));
+    let line = Conditioner {
+        rate_bytes_per_second: Some(options.rate),
+        queue_bytes: 256 * 1_024,
+        loss: options.loss,
+        ..Conditioner::with_delay(Duration::from_millis(options.rtt) / 2)
+    };
+    let network = VirtualNetwork::new(options.seed.into(), line);
+    let mut players = gather(&network, options).await?;
+    let contents: Vec<Content> =
+        players.iter().map(|player| Content::join(&player.mesh, Quotas::default())).collect::<Result<_, _>>().map_err(unmet)?;
+
+    let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
+    let begun = Instant::now();
+    while begun.elapsed() < SETTLING + Duration::from_secs(options.alone) {
+        let ages = (begun.elapsed() >= SETTLING).then_some(&mut alone);
+        play(&mut players, begun, ages).await;
+    }
+
+    let mut bytes = vec![0; options.mib as usize * 1_024 * 1_024];
+    let mut dice = Dice::new(options.seed.into());
+    bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&dice.roll().to_le_bytes()[..chunk.len()]));
+    let id = contents[0].share(Share::bytes("file", bytes)).await.map_err(unmet)?.id;
+    let shared = Instant::now();
+    let transfers: Vec<Transfer> =
+        contents[1..].iter().map(|content| content.fetch_bytes(id)).collect::<Result<_, _>>().map_err(unmet)?;
+    // What comes into those who fetch, over the links that there are.
+    let lines: usize = players[1..].iter().map(|player| player.mesh.members().iter().filter(|other| other.linked).count()).sum();
+    let all_bytes = id.len as f64 * transfers.len() as f64;
+    let least = all_bytes / (lines as f64 * f64::from(options.rate));
+    let (mut first_copy, mut halfway) = (None, None);
+    let mut done_after = vec![None; transfers.len()];
+    while !transfers.iter().all(|transfer| transfer.progress().complete) {
+        if shared.elapsed().as_secs_f64() > least * f64::from(GIVE_UP) + 60.0 {
+            let done = transfers.iter().filter(|transfer| transfer.progress().complete).count();
+            return Err(Failure::Unmet(format!("only {done} of {} have the file", transfers.len())));
+        }
+        play(&mut players, begun, Some(&mut beside)).await;
+        for (done, transfer) in done_after.iter_mut().zip(&transfers) {
+            if done.is_none() && transfer.progress().complete {
+                *done = Some(shared.elapsed().as_secs_f64());
+            }
+        }
+        let have: u64 = transfers.iter().map(|transfer| transfer.progress().have).sum();
+        if have as f64 >= all_bytes / 2.0 {
+            halfway.get_or_insert(shared.elapsed());
+        }
+        if contents[0].progress(&id).is_some_and(|progress| progress.served >= id.len) {
+            first_copy.get_or_insert(shared.elapsed());
+        }
+    }
+    let seconds = shared.elapsed().as_secs_f64();
+    let served = contents[0].progress(&id).map_or(0, |progress| progress.served);
+    report.field("source_copies", served as f64 / id.len as f64);
+    report.field("seconds", seconds);
+    report.field("first_copy_out_after_seconds", first_copy.map(|at| at.as_secs_f64()));
+    report.field("half_there_after_seconds", halfway.map(|at| at.as_secs_f64()));
+    // Who has more links has the file sooner: each one's own speed, as long as it lasts.
+    let speeds: f64 = done_after.iter().flatten().map(|seconds| id.len as f64 / seconds).sum();
+    report.field("aggregate_bytes_per_second", speeds);
+    report.field("links", lines);
+    report.field("aggregate_of_links_sum", speeds / (lines as f64 * f64::from(options.rate)));
+    report.field("until_the_last_of_links_sum", least / seconds);
+    for (name, ages) in [("alone", &alone), ("beside", &beside)] {
+        report.field(format!("age_{name}_p50_ms"), ages.percentile_ms(0.5));
+        report.field(format!("age_{name}_p99_ms"), ages.percentile_ms(0.99));
+        report.field(format!("age_{name}_max_ms"), ages.percentile_ms(1.0));
+    }
+    report.field("age_p99_rise", beside.percentile_ms(0.99) / alone.percentile_ms(0.99) - 1.0);
+    Ok(report)
+}
+
+/// One player, and when what it sees of the others was as it sees it.
+struct Player {
+    mesh: PeerMesh,
+    number: u32,
+    own: Vec<EntityId>,
+    seen: BTreeMap<EntityId, MeshTime>,
+}
+
+/// A tick: everybody moves, and looks, each at its own moment.
+async fn play(players: &mut [Player], begun: Instant, mut ages: Option<&mut Latencies>) {
+    for phase in 0..PHASES {
+        sleep_until(Instant::now() + TICK / PHASES).await;
+        let seconds = begun.elapsed().as_secs_f32();
+        for player in players.iter_mut().filter(|player| player.number * 7 % PHASES == phase) {
+            let bodies = (player.number * 100..).zip(&player.own);
+            let moved = bodies.map(|(body, &entity)| {
+                let value = Value::fields(bodies::transform(body, seconds));
+                Change::Set { entity, kind: TRANSFORM, value }
+            });
+            player.mesh.commit(moved.collect());
+            for event in player.mesh.try_events() {
+                if let Event::World(WorldEvent::Set { entity, at, .. }) = event {
+                    let newest = player.seen.entry(entity).or_insert(at);
+                    *newest = at.max(*newest);
+                }
+            }
+            if let Some(ages) = &mut ages {
+                let now = player.mesh.now();
+                player.seen.values().for_each(|at| ages.add(now.since(*at)));
+            }
+        }
+    }
+}
+
+async fn gather(network: &VirtualNetwork, options: &Options) -> Result<Vec<Player>, Failure> {
+    let first = builder(network, options, 1).start().await.map_err(unmet)?;
+    let door = first.local_addresses()[0];
+    let mut starting = JoinSet::new();
+    for n in 2..=options.members {
+        let builder = builder(network, options, n).join_address(door);
+        starting.spawn(async move { (n, builder.start().await) });
+    }
+    let mut meshes = BTreeMap::from([(1, first)]);
+    for (n, mesh) in starting.join_all().await {
+        meshes.insert(n, mesh.map_err(unmet)?);
+    }
+    let begun = Instant::now();
+    while meshes.values().any(|mesh| mesh.members().len() < usize::from(options.members)) {
+        if begun.elapsed() > MEETING {
+            return Err(Failure::Unmet("the members do not all meet".into()));
+        }
+        sleep(TICK).await;
+    }
+    let player = |(n, mesh): (u8, PeerMesh)| {
+        let own: Vec<EntityId> = (0..options.entities).map(|_| mesh.spawn()).collect();
+        mesh.commit(own.iter().map(|&entity| Change::Spawn { entity, orphan: Orphan::Vanish }).collect());
+        Player { mesh, number: n.into(), own, seen: BTreeMap::new() }
+    };
+    Ok(meshes.into_iter().map(player).collect())
+}
+
+fn builder(network: &VirtualNetwork, options: &Options, n: u8) -> PeerMeshBuilder {
+    PeerMesh::named("content")
+        .secret([42; 32])
+        .identity(Identity::from_seed([n; 32]))
+        .seed([n; 32])
+        .max_neighbors(options.max_neighbors)
+        .registry(bodies::registry())
+        .lan(false)
+        .socket(network.socket())
+}
+
+fn unmet(error: impl std::fmt::Display) -> Failure {
+    Failure::Unmet(error.to_string())
+}
