@@ -2,7 +2,7 @@
 //! come late.
 
 use bytes::Bytes;
-use peerflock_proto::{Boot, Identity, MeshId, PeerId, Signature};
+use peerflock_proto::{Identity, MeshId, PeerId, Signature};
 use serde::{Deserialize, Serialize};
 
 use super::{ChannelName, LineId, text};
@@ -134,6 +134,8 @@ impl Evidence {
 
 #[cfg(test)]
 mod tests {
+    use peerflock_proto::Boot;
+
     use super::*;
 
     #[test]
