@@ -1,6 +1,8 @@
 //! What a member says of itself and of the room, in [`Profile::data`](peerflock::Profile): small, versioned, believed
 //! only as far as it is decoded.
 
+use std::collections::BTreeMap;
+
 use peerflock::{Bytes, codec};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,13 @@ use crate::text;
 pub const PLAYERS_MAX: u16 = 64;
 /// Colors a member can choose from; what they look like is the program's business.
 pub const COLORS: u8 = 8;
+
+/// Entries of metadata on a card.
+pub const METADATA_MAX: usize = 6;
+/// Longest key of metadata, in bytes.
+pub const METADATA_KEY_BYTES_MAX: usize = 16;
+/// Longest value of metadata, in bytes.
+pub const METADATA_VALUE_BYTES_MAX: usize = 32;
 
 /// A member's card: every member shows its own, and reads everybody's.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -21,6 +30,18 @@ pub struct Card {
     /// What the member knows of the room; `None` while it has not learned it. A room's facts live on the cards of all its
     /// members, so they outlive whoever opened it.
     pub room: Option<RoomFacts>,
+    /// The claim to a seat; `None` for who only watches, or has not claimed one yet. See [`seats`](crate::seats).
+    pub claim: Option<u32>,
+    /// Whether the member wants no seat.
+    pub watches: bool,
+    /// The team; what that means is the game's business.
+    pub team: u8,
+    /// Whether the member is in the game that the room started.
+    pub playing: bool,
+    /// The first claim that came too late, if the owner closed the room. All members show it, so it outlives the owner.
+    pub closed_from: Option<u32>,
+    /// What a game lets its players say of themselves. At most [`METADATA_MAX`] entries.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// What a room is about: the same for all who are in it.
@@ -37,7 +58,9 @@ pub struct RoomFacts {
 impl Card {
     /// The card as [`Profile::data`](peerflock::Profile).
     pub fn encode(&self) -> Bytes {
-        let wire = WireCard::V1 { ready: self.ready, color: self.color, room: self.room.clone() };
+        let Self { ready, color, claim, watches, team, playing, closed_from, .. } = *self;
+        let (room, metadata) = (self.room.clone(), self.metadata.clone());
+        let wire = WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata };
         // Facts are cleaned when they are made, so a card is far below every limit; an empty one reads as the default.
         codec::encode(&wire).unwrap_or_default()
     }
@@ -46,10 +69,24 @@ impl Card {
     /// blank card: its member is shown without, not refused.
     pub fn decode(data: &[u8]) -> Self {
         match codec::decode(data) {
-            Ok(WireCard::V1 { ready, color, room }) => Self { ready, color: color % COLORS, room: room.map(RoomFacts::cleaned) },
+            Ok(WireCard::V1 { ready, color, room }) => {
+                Self { ready, color: color % COLORS, room: room.map(RoomFacts::cleaned), ..Self::default() }
+            }
+            Ok(WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata }) => {
+                let (color, room) = (color % COLORS, room.map(RoomFacts::cleaned));
+                let metadata = metadata.into_iter().filter_map(|(key, value)| entry(&key, &value)).take(METADATA_MAX).collect();
+                Self { ready, color, room, claim, watches, team, playing, closed_from, metadata }
+            }
             Err(_) => Self::default(),
         }
     }
+}
+
+/// An entry of metadata as it may be shown; `None` if it breaks a limit or shows nothing.
+pub fn entry(key: &str, value: &str) -> Option<(String, String)> {
+    let is_short = key.len() <= METADATA_KEY_BYTES_MAX && value.len() <= METADATA_VALUE_BYTES_MAX;
+    let (key, value) = (text::clean_name(key), text::clean_line(value));
+    (is_short && !key.is_empty()).then_some((key, value))
 }
 
 impl RoomFacts {
@@ -66,7 +103,22 @@ impl RoomFacts {
 /// The card as it crosses the wire. New fields come as a new variant, so that old lobbies see a blank card, not a wrong one.
 #[derive(Serialize, Deserialize)]
 enum WireCard {
-    V1 { ready: bool, color: u8, room: Option<RoomFacts> },
+    V1 {
+        ready: bool,
+        color: u8,
+        room: Option<RoomFacts>,
+    },
+    V2 {
+        ready: bool,
+        color: u8,
+        room: Option<RoomFacts>,
+        claim: Option<u32>,
+        watches: bool,
+        team: u8,
+        playing: bool,
+        closed_from: Option<u32>,
+        metadata: BTreeMap<String, String>,
+    },
 }
 
 #[cfg(test)]
@@ -75,15 +127,19 @@ mod tests {
 
     #[test]
     fn a_card_comes_back() {
-        let card = Card { ready: true, color: 5, room: Some(RoomFacts::new("Murmuration", 8, true)) };
+        let room = Some(RoomFacts::new("Murmuration", 8, true));
+        let card = Card { ready: true, color: 5, room, claim: Some(7), team: 2, playing: true, ..Card::default() };
         assert_eq!(Card::decode(&card.encode()), card);
         assert!(card.encode().len() < 64, "a card rides in every introduction");
     }
 
     #[test]
     fn golden_bytes() {
-        let card = Card { ready: true, color: 3, room: Some(RoomFacts::new("fish", 4, false)) };
-        assert_eq!(&card.encode()[..], [0, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0]);
+        let card = Card { ready: true, color: 3, room: Some(RoomFacts::new("fish", 4, false)), ..Card::default() };
+        let old = [0, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0];
+        assert_eq!(Card::decode(&old), card, "who has an earlier lobby is shown with what it says");
+        let card = Card { claim: Some(9), team: 2, closed_from: Some(5), ..card };
+        assert_eq!(&card.encode()[..], [1, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 1, 9, 0, 2, 0, 1, 5, 0]);
     }
 
     #[test]
@@ -91,6 +147,20 @@ mod tests {
         for data in [&[][..], &[9; 40], &[0], &[0, 2, 0, 0], &[1, 1, 1, 0]] {
             assert_eq!(Card::decode(data), Card::default(), "{data:?}");
         }
+    }
+
+    #[test]
+    fn metadata_has_limits_and_the_largest_card_fits() {
+        let long = |n: usize| ("k".repeat(METADATA_KEY_BYTES_MAX - 1) + &n.to_string(), "v".repeat(METADATA_VALUE_BYTES_MAX));
+        let metadata: BTreeMap<String, String> = (0..METADATA_MAX).map(long).collect();
+        let room = Some(RoomFacts::new(&"x".repeat(24), PLAYERS_MAX, true));
+        let card = Card { room, claim: Some(u32::MAX), closed_from: Some(u32::MAX), metadata, ..Card::default() };
+        assert!(card.encode().len() <= peerflock::Profile::DATA_BYTES_MAX, "{}", card.encode().len());
+        assert_eq!(Card::decode(&card.encode()), card);
+        let many = Card { metadata: (0..9).map(|n| (n.to_string(), "\u{202E}x".into())).collect(), ..Card::default() };
+        let read = Card::decode(&many.encode()).metadata;
+        assert_eq!((read.len(), read["0"].as_str()), (METADATA_MAX, "x"));
+        assert_eq!((entry("", "x"), entry("k", &"v".repeat(33))), (None, None));
     }
 
     #[test]

@@ -130,6 +130,9 @@ pub(crate) struct Stay {
     /// Be ready: when somebody starts the game, start it here too
     #[arg(long)]
     pub(crate) ready: bool,
+    /// Come to watch, without a seat
+    #[arg(long, conflicts_with = "ready")]
+    pub(crate) watch: bool,
     /// What happens as one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

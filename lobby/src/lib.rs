@@ -11,7 +11,7 @@
 //! let mut options = RoomOptions::new("Ada");
 //! let mesh = options.create("Friday night", Some("hunter2"), "Murmuration", 8)?.start_in_background().wait()?;
 //! let mut room = Room::new(mesh, &options);
-//! room.say("hello", Instant::now()).ok();
+//! room.say("hello").ok();
 //! loop {
 //!     for event in room.poll(Instant::now()) {
 //!         if let RoomEvent::Came(name) = event {
@@ -27,7 +27,9 @@
 //! - [`Room`] is the place: members with name, color, readiness and round trip; chat; starting the game. [`RoomOptions`]
 //!   opens or joins one, [`RoomError`] says in a player's words why not.
 //! - [`RoomInfo`] is a line of the list: what a [`Browser`](peerflock::resolve::Browser) found, cleaned for show.
-//! - [`chat`] keeps what was said: bounded, cleaned by [`text`], each sender held to a [pace](chat::flood).
+//! - [`chat`] is what is shown of the talk, which the mesh's own [chat](peerflock::service::chat) carries: bounded, cleaned by
+//!   [`text`], each sender held to a pace, the last lines passed on to who comes late.
+//! - [`seats`] are the rules by which all know alike who plays, who watches, and whose room it is.
 //! - [`start`] is how all who are present agree to start, without network or clock; [`launch`] runs the game's process.
 //! - [`card`] is what members say of themselves.
 //!
@@ -46,12 +48,20 @@ pub mod card;
 pub mod chat;
 pub mod launch;
 mod room;
+pub mod seats;
 pub mod start;
-pub mod text;
 
 pub use browse::{RoomInfo, Stage};
 pub use card::{Card, RoomFacts};
 pub use chat::SayError;
 pub use launch::{Launch, LaunchEvent};
-pub use room::{Room, RoomError, RoomEvent, RoomMember, RoomOptions};
+pub use peerflock::service::chat::text;
+pub use room::{Room, RoomError, RoomEvent, RoomMember, RoomOptions, WATCHERS_MAX};
 pub use start::Handover;
+
+/// Compiles what the book says.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../docs/lobby.md")]
+    mod lobby {}
+}

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use peerflock::{Event, Listing, Member, PeerId, PeerMesh, Profile, Target, Ticket};
+use peerflock::service::chat::{self as talk, Audience, ChatEvent, ChatLine};
+use peerflock::{Event, Listing, Member, PeerId, PeerMesh, Profile, RemovalError, Ticket};
 
 use crate::browse::{self, Stage};
-use crate::card::{COLORS, Card, RoomFacts};
-use crate::chat::{self, Chat, Heard, SayError, Speaker};
+use crate::card::{self, COLORS, Card, RoomFacts};
+use crate::chat::{Chat, Line, LineTo, SayError, Speaker};
+use crate::seats::{self, NoSeat};
 use crate::start::{self, Handover, StartAction, StartMessage, Starting, WhyNot};
 use crate::text;
 
 mod options;
+mod sitting;
 
-pub use options::{RoomError, RoomOptions};
+pub use options::{RoomError, RoomOptions, WATCHERS_MAX};
 
 /// Members who show up this soon after we joined others were there before us: nobody is told that they came.
 const GREETING_GRACE: Duration = Duration::from_millis(1_500);
@@ -27,6 +30,12 @@ pub struct Room {
     player: String,
     card: Card,
     chat: Chat,
+    /// The mesh's chat; `None` if the mesh was left before we could join it.
+    talk: Option<talk::Chat>,
+    /// When we claimed a seat, and what became of it, once told.
+    claimed_at: Option<Instant>,
+    seat_told: Option<bool>,
+    owner: Option<PeerId>,
     starting: Starting,
     /// Who is here, as last told: kept so that a farewell has a name.
     known: BTreeMap<PeerId, (String, Card)>,
@@ -47,6 +56,16 @@ pub struct RoomMember {
     pub color: u8,
     /// Whether that is ourselves.
     pub me: bool,
+    /// Whether this one has a seat; who has none watches.
+    pub seated: bool,
+    /// Whether the room is this one's: who may [remove](Room::remove) others and [close](Room::close) it.
+    pub owner: bool,
+    /// The team.
+    pub team: u8,
+    /// Whether this one is in the game that the room started.
+    pub playing: bool,
+    /// What the game lets its players say of themselves.
+    pub metadata: BTreeMap<String, String>,
     /// The round-trip time, where a link of ours goes straight to them.
     pub round_trip: Option<Duration>,
 }
@@ -58,8 +77,14 @@ pub enum RoomEvent {
     Came(String),
     /// Somebody went.
     Went(String),
-    /// The log has new lines at its end.
+    /// The log has new lines at its end, or lines of it were changed.
     Chat,
+    /// We have a seat.
+    Seated,
+    /// We have no seat, and why; words for the player. We are still in the room, to watch, or until a seat is free.
+    NoSeat(String),
+    /// We were removed from the room, by this one. All that is left to do is to [leave](Room::leave) it.
+    Removed(String),
     /// Somebody changed name, color or readiness, or the room's facts became known.
     Changed,
     /// All agreed and we are the starter: open the game, then tell [`Room::game_opened`] or [`Room::game_failed`].
@@ -75,13 +100,18 @@ pub enum RoomEvent {
 impl Room {
     /// The room that `mesh`, started with [`RoomOptions`], is.
     pub fn new(mesh: PeerMesh, options: &RoomOptions) -> Self {
-        let card = Card { ready: false, color: mesh.id().0[0] % COLORS, room: options.facts() };
+        let (color, room) = (mesh.id().0[0] % COLORS, options.facts());
+        let card = Card { color, room, watches: options.watch, ..Card::default() };
         let now = Instant::now();
         let alone = mesh.members().len() < 2;
         let room = Self {
             player: options.player_name(),
             card,
             chat: Chat::default(),
+            talk: talk::Chat::join(&mesh).inspect_err(|error| tracing::warn!(%error, "no chat in this room")).ok(),
+            claimed_at: None,
+            seat_told: None,
+            owner: None,
             starting: Starting::new(mesh.id()),
             known: BTreeMap::new(),
             greeting_until: if alone { now } else { now + GREETING_GRACE },
@@ -114,6 +144,10 @@ impl Room {
     /// Who is here: ourselves first, then the others by name.
     pub fn members(&self) -> Vec<RoomMember> {
         let mut members: Vec<RoomMember> = self.mesh.members().into_iter().map(|member| self.member(member)).collect();
+        let (seated, owner) = (self.seated(), self.owner());
+        for member in &mut members {
+            (member.seated, member.owner) = (seated.contains(&member.peer), owner == Some(member.peer));
+        }
         members.sort_by(|left, right| (!left.me, &left.name, left.peer).cmp(&(!right.me, &right.name, right.peer)));
         for index in 0..members.len() {
             let name = &members[index].name;
@@ -147,22 +181,110 @@ impl Room {
         }
     }
 
+    /// Takes a team, of a number that the game gives a meaning.
+    pub fn set_team(&mut self, team: u8) {
+        if self.card.team != team {
+            self.card.team = team;
+            self.show_card();
+        }
+    }
+
+    /// Says something of us to the others: a key and a value, within the limits of [`card`](crate::card). An empty value takes the
+    /// entry away. False if a limit is in the way; nothing changed then.
+    pub fn set_metadata(&mut self, key: &str, value: &str) -> bool {
+        let Some((key, value)) = card::entry(key, value) else { return false };
+        if value.is_empty() {
+            self.card.metadata.remove(&key);
+        } else if self.card.metadata.len() < card::METADATA_MAX || self.card.metadata.contains_key(&key) {
+            self.card.metadata.insert(key, value);
+        } else {
+            return false;
+        }
+        self.show_card();
+        true
+    }
+
+    /// Who owns the room: who has been in it for longest of those who play. When that one leaves, it is the next one.
+    pub fn owner(&self) -> Option<PeerId> {
+        seats::owner(&self.wishes())
+    }
+
+    /// Who has a seat, who came first, first.
+    pub fn seated(&self) -> Vec<PeerId> {
+        seats::seated(&self.wishes(), self.seats(), self.card.closed_from)
+    }
+
+    /// Closes the room to those who come from now on, or opens it again. False if it is not ours; nothing changed then. Who comes
+    /// nevertheless may watch.
+    pub fn close(&mut self, closed: bool) -> bool {
+        if self.owner() != Some(self.mesh.id()) {
+            return false;
+        }
+        self.card.closed_from = closed.then(|| seats::next_claim(&self.wishes()));
+        self.show_card();
+        true
+    }
+
+    /// Whether the owner closed the room to those who come.
+    pub fn is_closed(&self) -> bool {
+        self.card.closed_from.is_some()
+    }
+
+    /// Removes somebody for good: what that one knows no longer opens the room, under whatever name. Only the owner can. Invitations
+    /// made before no longer work either; [`ticket`](Self::ticket) makes a new one.
+    ///
+    /// # Errors
+    /// See [`RemovalError`]. Nobody was removed then.
+    pub fn remove(&mut self, peer: PeerId) -> Result<(), RemovalError> {
+        self.mesh.remove(&[peer])
+    }
+
     /// Says `line` to everyone.
     ///
     /// # Errors
     /// See [`SayError`]. Nothing was said then.
-    pub fn say(&mut self, line: &str, now: Instant) -> Result<(), SayError> {
-        let payload = self.chat.say(line, now)?;
-        // Ourselves included: our line takes its place in the log where the mesh puts it.
-        self.mesh.send(Target::AllAndMe, chat::TOPIC, payload)?;
-        Ok(())
+    pub fn say(&mut self, line: &str) -> Result<(), SayError> {
+        self.talk()?.say(line).map(drop)
+    }
+
+    /// Says `line` to one member, sealed.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was said then.
+    pub fn whisper(&mut self, to: PeerId, line: &str) -> Result<(), SayError> {
+        self.talk()?.whisper(to, line)
+    }
+
+    /// Says `line` to those of our team.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was said then.
+    pub fn say_to_team(&mut self, line: &str) -> Result<(), SayError> {
+        let team = self.card.team;
+        let mates: Vec<PeerId> = self.known.iter().filter(|(_, (_, card))| card.team == team).map(|(peer, _)| *peer).collect();
+        self.talk()?.say_to_team(team, &mates, line)
+    }
+
+    /// The chat of the room's mesh, for what is not here: channels, edits, mutes, who is typing.
+    ///
+    /// # Errors
+    /// [`SayError::Closed`] when the mesh was left.
+    pub fn talk(&self) -> Result<&talk::Chat, SayError> {
+        self.talk.as_ref().ok_or(SayError::Closed)
     }
 
     /// Asks everyone whether to start the game; `round` is a fresh random number. What comes of it arrives from
     /// [`poll`](Self::poll).
     pub fn start_game(&mut self, round: u64, now: Instant) -> Vec<RoomEvent> {
+        if self.card.watches || matches!(self.seat(), Err(NoSeat::Taken | NoSeat::Closed)) {
+            return vec![RoomEvent::NoSeat(self.no_seat_words())];
+        }
+        // Who watches is not asked; who has just come and not sat down yet is.
+        let seated = self.seated();
+        let stands = |peer: &PeerId| self.known.get(peer).is_none_or(|(_, card)| card.claim.is_none() && !card.watches);
         let members = self.members();
-        let others: Vec<(PeerId, bool)> = members.iter().filter(|member| !member.me).map(|m| (m.peer, m.ready)).collect();
+        let players = members.iter().filter(|member| !member.me && (seated.contains(&member.peer) || stands(&member.peer)));
+        let others: Vec<(PeerId, bool)> = players.map(|member| (member.peer, member.ready)).collect();
         let actions = self.starting.propose(round, &others, now);
         self.act(actions)
     }
@@ -170,7 +292,7 @@ impl Room {
     /// The game that [`RoomEvent::OpenGame`] asked for is open.
     pub fn game_opened(&mut self, handover: Handover) -> Vec<RoomEvent> {
         let actions = self.starting.opened(handover);
-        self.set_ready(false);
+        self.into_the_game();
         self.act(actions)
     }
 
@@ -180,15 +302,27 @@ impl Room {
         self.act(actions)
     }
 
+    /// The game is over for us, whatever ended it: we are back in the room.
+    pub fn game_over(&mut self) {
+        if self.card.playing {
+            self.card.playing = false;
+            self.show_card();
+        }
+    }
+
     /// Takes in what happened since the last call.
     pub fn poll(&mut self, now: Instant) -> Vec<RoomEvent> {
         let mut events = Vec::new();
         for event in self.mesh.try_events() {
             self.hear(event, now, &mut events);
         }
+        while let Some(event) = self.talk.as_ref().and_then(talk::Chat::try_next) {
+            self.hear_talk(event, &mut events);
+        }
         let actions = self.starting.tick(now);
         events.extend(self.act(actions));
         self.settle(&mut events);
+        self.sit_down(now, &mut events);
         events
     }
 
@@ -218,13 +352,12 @@ impl Room {
             }
             Event::PeerLeft { peer, .. } => {
                 let name = self.known.remove(&peer).map_or_else(|| NAMELESS.to_owned(), |(name, _)| name);
-                self.chat.forget(peer);
                 self.chat.note(format!("{name} left"));
                 events.extend([RoomEvent::Went(name), RoomEvent::Chat]);
                 let actions = self.starting.roster_changed(peer, true);
                 events.extend(self.act(actions));
             }
-            Event::Message { from, topic: chat::TOPIC, payload, .. } => self.hear_line(from, &payload, now, events),
+            Event::WeWereRemoved { by } => events.push(RoomEvent::Removed(self.name_of(by))),
             Event::Message { from, topic: start::TOPIC, payload, .. } if from != self.mesh.id() => {
                 if let Some(message) = StartMessage::decode(&payload) {
                     let actions = self.starting.hear(from, message, self.card.ready, now);
@@ -235,19 +368,45 @@ impl Room {
         }
     }
 
-    fn hear_line(&mut self, from: PeerId, payload: &[u8], now: Instant, events: &mut Vec<RoomEvent>) {
-        let me = from == self.mesh.id();
-        let (name, color) = match self.known.get(&from) {
-            Some((name, card)) => (name.clone(), card.color),
-            None if me => (self.player.clone(), self.card.color),
-            None => (self.name_of(from), 0),
-        };
-        match self.chat.hear(Speaker { peer: from, name: name.clone(), color, me }, payload, now) {
-            Heard::HeldBack { first: true } => self.chat.note(format!("{name} is writing too fast; some lines are not shown")),
-            Heard::HeldBack { first: false } | Heard::Nothing => return,
-            Heard::Line => {}
+    fn hear_talk(&mut self, event: ChatEvent, events: &mut Vec<RoomEvent>) {
+        match event {
+            ChatEvent::Said(line) => self.show(line, false),
+            ChatEvent::Earlier(line) => self.show(line, true),
+            ChatEvent::Edited(line) => {
+                if let Some(id) = &line.id {
+                    self.chat.amend(id, Some(line.text.clone()));
+                }
+            }
+            ChatEvent::Deleted(id) => _ = self.chat.amend(&id, None),
+            ChatEvent::Flooding(peer) => {
+                let name = self.name_of(peer);
+                self.chat.note(format!("{name} is writing too fast; some lines are not shown"));
+            }
+            _ => return,
         }
         events.push(RoomEvent::Chat);
+    }
+
+    fn show(&mut self, line: ChatLine, earlier: bool) {
+        let me = line.author == self.mesh.id();
+        let (name, color) = match self.known.get(&line.author) {
+            Some((name, card)) => (name.clone(), card.color),
+            None if me => (self.player.clone(), self.card.color),
+            None => (self.name_of(line.author), 0),
+        };
+        let to = match line.audience {
+            Audience::Channel(_) => LineTo::All,
+            Audience::Team(team) => LineTo::Team(team),
+            Audience::One(_) => LineTo::One,
+        };
+        let mentions_me = line.mentions.contains(&self.mesh.id());
+        let speaker = Some(Speaker { peer: line.author, name, color, me });
+        self.chat.push(Line { number: 0, speaker, text: line.text, id: line.id, to, earlier, edited: line.edited, mentions_me });
+    }
+
+    fn into_the_game(&mut self) {
+        (self.card.ready, self.card.playing) = (false, true);
+        self.show_card();
     }
 
     /// Does what starting the game asks for, and tells the rest.
@@ -262,7 +421,7 @@ impl Room {
                 }
                 StartAction::Open => events.push(RoomEvent::OpenGame),
                 StartAction::Join(handover) => {
-                    self.set_ready(false);
+                    self.into_the_game();
                     events.push(RoomEvent::JoinGame(handover));
                 }
                 StartAction::Waiting(starter) => events.push(RoomEvent::GameOpening(self.name_of(starter))),
@@ -300,7 +459,9 @@ impl Room {
 
     fn member(&self, member: Member) -> RoomMember {
         let (name, card) = if member.me { (self.player.clone(), self.card.clone()) } else { read(&member.profile) };
-        RoomMember { peer: member.peer, name, ready: card.ready, color: card.color, me: member.me, round_trip: member.rtt }
+        let Card { ready, color, team, playing, metadata, .. } = card;
+        let (peer, me, round_trip) = (member.peer, member.me, member.rtt);
+        RoomMember { peer, name, ready, color, me, seated: false, owner: false, team, playing, metadata, round_trip }
     }
 
     fn name_of(&self, peer: PeerId) -> String {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Two who press Start at once are told apart by their identifiers: the smaller one starts, the other agrees to it. If the
-//! starter leaves on the way, the others are free again at once.
+//! starter leaves on the way, the others are free again at once. If it dies just as it hands over, and only some have heard it, these
+//! pass on what they heard: whoever agreed still follows, into a game that needs no starter any more.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,12 +28,20 @@ pub const TOPIC: Topic = Topic(2);
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
 /// How long everybody waits for the starter's game to open, once all agreed. Long enough to build it first.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(180);
+/// How long after the hand-over its starter's death makes us pass it on.
+pub const PASS_ON_FOR: Duration = Duration::from_secs(30);
+/// How long after the starter's death a hand-over that others pass on still counts.
+pub const FOLLOW_FOR: Duration = Duration::from_secs(6);
 
 /// Where we stand with starting the game.
 #[derive(Debug)]
 pub struct Starting {
     me: PeerId,
     stage: Stage,
+    /// What we joined last, whose it was, and until when we pass it on.
+    joined: Option<(u64, PeerId, Handover, Instant)>,
+    /// The round that we agreed to when its starter died, and until when we follow; `None` until the next tick.
+    orphaned: Option<(u64, Option<Instant>)>,
 }
 
 /// What is to be done. The caller does it, in order.
@@ -89,7 +98,7 @@ enum Stage {
 impl Starting {
     /// For the member that we are.
     pub fn new(me: PeerId) -> Self {
-        Self { me, stage: Stage::Idle }
+        Self { me, stage: Stage::Idle, joined: None, orphaned: None }
     }
 
     /// Whether a start is under way: ours or one that we agreed to.
@@ -131,13 +140,17 @@ impl Starting {
                 Stage::Agreed { round: agreed, starter, .. } if agreed == round && starter == from => {
                     self.stage = Stage::Idle;
                     match handover.checked() {
-                        Ok(handover) => vec![StartAction::Join(handover)],
+                        Ok(handover) => {
+                            self.joined = Some((round, from, handover.clone(), now + PASS_ON_FOR));
+                            vec![StartAction::Join(handover)]
+                        }
                         Err(error) => vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))],
                     }
                 }
                 // We agreed to nothing of the kind.
                 _ => Vec::new(),
             },
+            StartMessage::PassedOn { round, handover } => self.passed_on(round, handover),
         }
     }
 
@@ -161,15 +174,26 @@ impl Starting {
             Stage::Asking { waiting, .. } if !left && waiting.contains(&peer) => Vec::new(),
             // A newcomer has agreed to nothing; one press more asks everybody again.
             Stage::Asking { round, .. } => self.off(Some(*round), WhyNot::Changed),
-            Stage::Agreed { starter, .. } if left && *starter == peer => {
+            Stage::Agreed { starter, round, .. } if left && *starter == peer => {
+                self.orphaned = Some((*round, None));
                 self.off(None, WhyNot::StarterFailed("whoever pressed Start is gone".into()))
             }
+            _ if left => match self.joined.take_if(|(_, starter, ..)| *starter == peer) {
+                Some((round, _, handover, _)) => vec![StartAction::Send(Target::All, StartMessage::PassedOn { round, handover })],
+                None => Vec::new(),
+            },
             _ => Vec::new(),
         }
     }
 
     /// Time passes.
     pub fn tick(&mut self, now: Instant) -> Vec<StartAction> {
+        self.joined.take_if(|(.., until)| now >= *until);
+        if let Some((_, until)) = &mut self.orphaned
+            && now >= *until.get_or_insert(now + FOLLOW_FOR)
+        {
+            self.orphaned = None;
+        }
         match &self.stage {
             Stage::Asking { round, waiting, deadline } if now >= *deadline => {
                 let silent = waiting.iter().copied().collect();
@@ -182,6 +206,21 @@ impl Starting {
                 self.off(None, WhyNot::StarterFailed("whoever pressed Start said nothing more".into()))
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Somebody heard what our starter said last, and we did not.
+    fn passed_on(&mut self, round: u64, handover: Handover) -> Vec<StartAction> {
+        let follows = matches!(self.stage, Stage::Idle) && self.orphaned.is_some_and(|(orphaned, _)| orphaned == round);
+        // Before we know of its death: what was passed on came faster than the news.
+        let agreed = matches!(self.stage, Stage::Agreed { round: agreed, .. } if agreed == round);
+        if !follows && !agreed {
+            return Vec::new();
+        }
+        (self.stage, self.orphaned) = (Stage::Idle, None);
+        match handover.checked() {
+            Ok(handover) => vec![StartAction::Join(handover)],
+            Err(error) => vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))],
         }
     }
 
@@ -267,5 +306,7 @@ impl fmt::Debug for Stage {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

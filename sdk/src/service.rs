@@ -53,6 +53,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod chat;
 pub mod content;
 #[cfg(feature = "documents")]
 pub mod documents;

@@ -205,7 +205,7 @@ fn say(model: &mut Model, fields: &mut Fields<'_, '_>) {
     if line.trim().is_empty() {
         return;
     }
-    match visit.room.say(&line, Instant::now()) {
+    match visit.room.say(&line) {
         Ok(()) => input.clear(),
         // What was typed stays, to be sent again.
         Err(error) => model.tell(capitalized(&error.to_string()), true),

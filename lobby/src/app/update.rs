@@ -93,7 +93,14 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
                 visit.opening = None;
                 model.tell(why, true);
             }
-            RoomEvent::Came(_) | RoomEvent::Went(_) | RoomEvent::Chat | RoomEvent::Changed => {}
+            RoomEvent::NoSeat(why) => model.tell(why, true),
+            RoomEvent::Removed(by) => {
+                if let Some(visit) = model.visit.take() {
+                    visit.room.leave(GOODBYE);
+                }
+                model.tell(format!("{by}, whose room that is, removed you from it."), true);
+            }
+            RoomEvent::Came(_) | RoomEvent::Went(_) | RoomEvent::Chat | RoomEvent::Changed | RoomEvent::Seated => {}
         }
     }
 }
@@ -116,6 +123,7 @@ pub(crate) fn watch(mut model: ResMut<Model>) {
                 }
             }
             LaunchEvent::Ended => {
+                back_in_the_room(&mut model);
                 broke(&mut model, "The game was closed before it was open");
                 model.play = None;
             }
@@ -129,11 +137,18 @@ pub(crate) fn watch(mut model: ResMut<Model>) {
                 }
             }
             LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => {
+                back_in_the_room(&mut model);
                 model.play = None;
                 broke(&mut model, &why);
                 model.tell(format!("{title}: {why}"), true);
             }
         }
+    }
+}
+
+fn back_in_the_room(model: &mut Model) {
+    if let Some(visit) = &mut model.visit {
+        visit.room.game_over();
     }
 }
 

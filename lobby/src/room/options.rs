@@ -6,6 +6,9 @@ use crate::browse::{self, Stage};
 use crate::card::RoomFacts;
 use crate::text;
 
+/// Members that a room takes beyond its seats: who watches, and who came at the same moment as somebody else and got no seat.
+pub const WATCHERS_MAX: usize = 16;
+
 /// What a player chose for a room.
 #[derive(Clone, Debug, Default)]
 pub struct RoomOptions {
@@ -13,6 +16,8 @@ pub struct RoomOptions {
     pub player: String,
     /// The network to use; `None` for what `PEERFLOCK_INTERFACE` says, or all.
     pub interface: Option<Interface>,
+    /// Whether to watch only, without a seat. Default false.
+    pub watch: bool,
     facts: Option<RoomFacts>,
 }
 
@@ -159,7 +164,7 @@ impl From<StartError> for RoomError {
 }
 
 fn seats(players_max: u16) -> Limits {
-    Limits { members: players_max.into(), ..Limits::default() }
+    Limits { members: usize::from(players_max) + WATCHERS_MAX, ..Limits::default() }
 }
 
 fn listing(facts: &RoomFacts) -> Listing {

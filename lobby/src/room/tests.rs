@@ -32,7 +32,7 @@ fn until(rooms: &mut [&mut Room], mut done: impl FnMut(&[&mut Room], &[Vec<RoomE
 }
 
 fn lines(room: &Room) -> Vec<(String, String)> {
-    let said = |line: &chat::Line| line.speaker.as_ref().map(|speaker| (speaker.name.clone(), line.text.clone()));
+    let said = |line: &Line| line.speaker.as_ref().map(|speaker| (speaker.name.clone(), line.text.clone()));
     room.chat().lines().filter_map(said).collect()
 }
 
@@ -52,8 +52,8 @@ fn two_meet_talk_and_part() {
         members.len() == 2 && members[0].color != members[1].color
     });
 
-    ada.say("hello", Instant::now()).unwrap();
-    bo.say("hi \u{1b}[2J", Instant::now()).unwrap();
+    ada.say("hello").unwrap();
+    bo.say("hi \u{1b}[2J").unwrap();
     until(&mut [&mut ada, &mut bo], |rooms, _| rooms.iter().all(|room| lines(room).len() == 2));
     for room in [&ada, &bo] {
         let mut lines = lines(room);
@@ -90,4 +90,40 @@ fn the_game_starts_when_all_are_ready_and_everybody_gets_the_same_hand_over() {
         assert!(told.contains(&RoomEvent::JoinGame(handover.clone())));
     }
     assert!(!bo.is_ready() && !cy.is_ready(), "the next round is agreed anew");
+}
+
+/// Three come at once for the last two seats: all agree who sits, the third is told why; the owner's role passes on, and who is
+/// removed is out.
+#[test]
+fn seats_an_owner_and_the_door() {
+    let mut ada = open("Ada", "seats", None);
+    until(&mut [&mut ada], |_, told| told[0].contains(&RoomEvent::Seated));
+    let mut bo = join("Bo", &ada, None).unwrap();
+    until(&mut [&mut ada, &mut bo], |_, told| told[1].contains(&RoomEvent::Seated));
+    ada.say("before you came").unwrap();
+    until(&mut [&mut ada, &mut bo], |rooms, _| rooms.iter().all(|room| lines(room).len() == 1));
+
+    let (mut cy, mut di, mut ed) =
+        (join("Cy", &ada, None).unwrap(), join("Di", &ada, None).unwrap(), join("Ed", &ada, None).unwrap());
+    let decided = |told: &Vec<RoomEvent>| told.iter().any(|event| matches!(event, RoomEvent::Seated | RoomEvent::NoSeat(_)));
+    let told = until(&mut [&mut ada, &mut bo, &mut cy, &mut di, &mut ed], |rooms, told| {
+        let agreed = rooms.iter().all(|room| room.seated() == rooms[0].seated() && room.seated().len() == 4);
+        agreed && told[2..].iter().all(decided) && rooms.iter().all(|room| lines(room).len() == 1)
+    });
+    let turned_away = told[2..].iter().filter(|told| told.iter().any(|event| matches!(event, RoomEvent::NoSeat(_)))).count();
+    assert_eq!(turned_away, 1, "{told:?}");
+    assert!(told[2..].iter().flatten().all(|event| !matches!(event, RoomEvent::NoSeat(why) if !why.contains("All 4 seats"))));
+    assert_eq!((ada.owner(), ed.owner()), (Some(ada.mesh().id()), Some(ada.mesh().id())));
+
+    assert!(!ed.close(true) && ada.close(true), "the room is its owner's");
+    until(&mut [&mut ada, &mut bo, &mut cy, &mut di, &mut ed], |rooms, _| rooms.iter().all(|room| room.is_closed()));
+    assert!(bo.remove(ada.mesh().id()).is_err());
+    ada.remove(ed.mesh().id()).unwrap();
+    until(&mut [&mut ada, &mut bo, &mut cy, &mut di, &mut ed], |rooms, told| {
+        told[4].contains(&RoomEvent::Removed("Ada".into())) && rooms[..4].iter().all(|room| room.members().len() == 4)
+    });
+    ada.leave(Duration::from_secs(2));
+    let next = bo.mesh().id();
+    until(&mut [&mut bo, &mut cy, &mut di], |rooms, _| rooms.iter().all(|room| room.owner() == Some(next) && room.is_closed()));
+    assert!(bo.close(false), "the role passed on");
 }

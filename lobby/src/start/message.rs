@@ -40,6 +40,13 @@ pub enum StartMessage {
         /// How to join.
         handover: Handover,
     },
+    /// Somebody else's `Go`, said again because that one died over it.
+    PassedOn {
+        /// The attempt.
+        round: u64,
+        /// How to join.
+        handover: Handover,
+    },
 }
 
 /// An answer to a proposal.
@@ -131,7 +138,8 @@ mod tests {
             StartMessage::Propose { round: 3 },
             StartMessage::Answer { round: u64::MAX, answer: Answer::NotReady },
             StartMessage::Off { round: 3, why: "later".into() },
-            StartMessage::Go { round: 3, handover },
+            StartMessage::Go { round: 3, handover: handover.clone() },
+            StartMessage::PassedOn { round: 3, handover },
         ] {
             assert_eq!(StartMessage::decode(&message.encode()), Some(message));
         }

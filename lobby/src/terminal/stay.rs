@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use peerflock::{FoundMesh, PeerMeshBuilder, Ticket};
-use peerflock_lobby::chat::SayError;
+use peerflock_lobby::chat::{LineTo, SayError};
 use peerflock_lobby::launch::{self, Order};
 use peerflock_lobby::{Launch, LaunchEvent, Room, RoomError, RoomEvent, RoomInfo, RoomOptions, Stage, text};
 use serde_json::{Value, json};
@@ -27,14 +27,14 @@ const TYPED_LINES_MAX: usize = 64;
 
 /// Opens a room and stays in it.
 pub(super) fn create(common: &Common, name: &str, password: Option<&str>, players: u16, how: &Stay) -> Result<(), Trouble> {
-    let mut options = options(common);
+    let mut options = options(common, how);
     let builder = options.create(name, password, launch::GAMES[0].name, players)?;
     stay(builder, &options, how, common)
 }
 
 /// Joins a room, by its name on the network or by invitation, and stays in it.
 pub(super) fn join(common: &Common, room: &str, password: Option<&str>, how: &Stay) -> Result<(), Trouble> {
-    let mut options = options(common);
+    let mut options = options(common, how);
     let builder = match room.parse::<Ticket>() {
         Ok(ticket) => options.join_by_ticket(&ticket, password)?,
         Err(_) => options.join(&find(common, room)?, password)?,
@@ -42,8 +42,10 @@ pub(super) fn join(common: &Common, room: &str, password: Option<&str>, how: &St
     stay(builder, &options, how, common)
 }
 
-fn options(common: &Common) -> RoomOptions {
-    RoomOptions::new(common.player.clone()).on(common.interface.clone())
+fn options(common: &Common, how: &Stay) -> RoomOptions {
+    let mut options = RoomOptions::new(common.player.clone()).on(common.interface.clone());
+    options.watch = how.watch;
+    options
 }
 
 /// The room of this name.
@@ -130,6 +132,9 @@ impl Visit<'_> {
                 RoomEvent::Went(name) => self.tell(json!({"event": "left", "name": name}), &format!("{name} left.")),
                 RoomEvent::Chat => self.show_lines(),
                 RoomEvent::Changed => {}
+                RoomEvent::Seated => self.tell(json!({"event": "seated"}), "You have a seat."),
+                RoomEvent::NoSeat(why) => self.tell(json!({"event": "no_seat", "why": why}), &why),
+                RoomEvent::Removed(by) => return Err(Trouble::failed(format!("{by}, whose room this is, removed you from it."))),
                 RoomEvent::GameOpening(name) => {
                     self.tell(json!({"event": "game_opening", "by": name}), &format!("{name} is opening the game."));
                 }
@@ -154,7 +159,13 @@ impl Visit<'_> {
             self.shown = line.number + 1;
             // Lines without a speaker tell who comes and goes, which is told as an event of its own.
             if let Some(speaker) = &line.speaker {
-                let value = json!({"event": "said", "from": speaker.name, "me": speaker.me, "text": line.text});
+                let event = if line.earlier { "earlier" } else { "said" };
+                let to = match line.to {
+                    LineTo::All => json!("all"),
+                    LineTo::Team(team) => json!({"team": team}),
+                    LineTo::One => json!("one"),
+                };
+                let value = json!({"event": event, "from": speaker.name, "me": speaker.me, "to": to, "text": line.text});
                 self.tell(value, &format!("{}: {}", speaker.name, line.text));
             }
         }
@@ -165,10 +176,10 @@ impl Visit<'_> {
         if self.unsaid.is_empty() || self.room.members().len() < 2 {
             return Ok(());
         }
-        match self.room.say(&self.unsaid[0], Instant::now()) {
+        match self.room.say(&self.unsaid[0]) {
             Ok(()) | Err(SayError::Empty) => _ = self.unsaid.remove(0),
             Err(SayError::TooFast) => {}
-            Err(SayError::Mesh(error)) => return Err(Trouble::failed(error)),
+            Err(error) => return Err(Trouble::failed(error)),
         }
         Ok(())
     }
@@ -182,12 +193,16 @@ impl Visit<'_> {
     }
 
     fn watch_game(&mut self) -> Result<(), Trouble> {
-        let Some(game) = &mut self.game else { return Ok(()) };
-        for event in game.poll() {
+        let events = self.game.as_mut().map(Launch::poll).unwrap_or_default();
+        for event in events {
             match event {
                 LaunchEvent::Building(words) => self.tell(json!({"event": "building", "words": words}), &words),
                 LaunchEvent::Started | LaunchEvent::Ticket(_) => {}
-                LaunchEvent::Ended => self.tell(json!({"event": "game_over"}), "The game is over."),
+                LaunchEvent::Ended => {
+                    self.room.game_over();
+                    self.tell(json!({"event": "game_over"}), "The game is over.");
+                    return Ok(self.game = None);
+                }
                 LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => return Err(Trouble::failed(why)),
             }
         }

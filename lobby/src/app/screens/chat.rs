@@ -11,12 +11,20 @@ use crate::app::theme::{self, size};
 pub(crate) struct Log {
     /// The numbers of the lines that it shows, oldest first; its children are in the same order.
     shows: std::ops::Range<u64>,
+    /// How many lines had been changed when it was drawn.
+    changes: u64,
 }
 
 /// Adds new lines and takes forgotten ones away.
 pub(crate) fn draw(model: Res<Model>, log: Option<Single<(Entity, &mut Log, Option<&Children>)>>, mut commands: Commands) {
     let (Some(log), Some(visit)) = (log, &model.visit) else { return };
     let (entity, mut log, children) = log.into_inner();
+    if visit.room.chat().changes() != log.changes {
+        // Lines that are shown were changed or deleted: all anew, at the next frame.
+        (log.shows, log.changes) = (0..0, visit.room.chat().changes());
+        commands.entity(entity).despawn_related::<Children>();
+        return;
+    }
     let lines = visit.room.chat().lines();
     let first = visit.room.chat().lines().next().map_or(log.shows.end, |line| line.number);
     let forgotten = usize::try_from(first.saturating_sub(log.shows.start)).unwrap_or(usize::MAX);

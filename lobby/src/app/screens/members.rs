@@ -33,6 +33,17 @@ pub(crate) fn draw(model: Res<Model>, list: Option<Single<(Entity, &mut List)>>,
     });
 }
 
+/// How far a member is, in a few words.
+fn standing(member: &RoomMember) -> String {
+    let what = match member {
+        member if member.playing => "in the game",
+        member if !member.seated => "watching",
+        member if member.ready => "ready",
+        _ => "not ready yet",
+    };
+    if member.owner { format!("{what}, owns the room") } else { what.into() }
+}
+
 fn entry(member: &RoomMember) -> impl Bundle {
     let (peer, me) = (member.peer, member.me);
     let ready = move |model: &Model| model.member(peer).is_some_and(|member| member.ready);
@@ -61,7 +72,7 @@ fn entry(member: &RoomMember) -> impl Bundle {
                     ),
                     (
                         theme::words("", size::SMALL, theme::QUIET),
-                        live::text(move |model| if ready(model) { "ready".into() } else { "not ready yet".into() }),
+                        live::text(move |model| model.member(peer).map(standing).unwrap_or_default()),
                         live::color(move |model| if ready(model) { theme::GOOD } else { theme::QUIET }),
                     ),
                 ],

@@ -13,8 +13,8 @@ pub const CHAT_GRAPHEMES_MAX: usize = 280;
 pub const CHAT_BYTES_MAX: usize = 2_048;
 /// Longest name of a player or room, in graphemes.
 pub const NAME_GRAPHEMES_MAX: usize = 24;
-/// Longest name of a player or room, in bytes of UTF-8: what a [`Profile`](peerflock::Profile) holds.
-pub const NAME_BYTES_MAX: usize = peerflock::Profile::NAME_BYTES_MAX;
+/// Longest name of a player or room, in bytes of UTF-8: what a [`Profile`](peerflock_proto::Profile) holds.
+pub const NAME_BYTES_MAX: usize = peerflock_proto::Profile::NAME_BYTES_MAX;
 /// Accents on one letter. Living languages stay below; "zalgo" text does not.
 const MARKS_MAX: usize = 4;
 /// Text longer than this is not looked at further: cleaning costs time, and its sender would choose how much.
