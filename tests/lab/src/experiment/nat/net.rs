@@ -169,8 +169,8 @@ impl Net {
 
     /// The first player gets another address, and loses the one it had.
     pub(super) fn move_a(&self) -> Result<(), String> {
-        self.ip("a", "addr add 10.1.0.77/24 dev eth0")?;
         self.ip("a", "addr del 10.1.0.2/24 dev eth0")?;
+        self.ip("a", "addr add 10.1.0.77/24 dev eth0")?;
         self.ip("a", "route replace default via 10.1.0.1")
     }
 
