@@ -183,9 +183,13 @@ async fn whom_we_met_we_find_without_anybody_telling_us() {
     // A book whose every address is dead delays, but does not keep anybody from playing.
     host.leave().await;
     second.leave().await;
+    // What starting takes by itself, stretching the password first of all.
+    let started = Instant::now();
+    drop(builder("again").start().await.unwrap());
+    let alone = started.elapsed();
     let started = Instant::now();
     let third = builder("again").address_book(&book).start().await.unwrap();
     assert_eq!(third.members().len(), 1);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < alone + Duration::from_secs(5), "{:?}, without the book {alone:?}", started.elapsed());
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_lite::StreamExt;
 use mainline::async_dht::AsyncDht;
 use mainline::{MutableItem, SigningKey};
 use peerflock_proto::PeerId;
@@ -14,6 +15,7 @@ use peerflock_proto::wire::codec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::resolver::{Answer, Found, Registration, Resolver};
 use super::{Interface, Rendezvous, ResolveError};
@@ -29,6 +31,9 @@ const DUSK_SECONDS: u64 = 3_600;
 const ADDRESSES_MAX: usize = 8;
 /// How long its machines may take to answer.
 const DEADLINE: Duration = Duration::from_secs(12);
+/// How long to look; and once somebody is found, how long for others.
+const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+const MORE: Duration = Duration::from_millis(200);
 /// When "nobody" may be believed.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// What names and seals are for.
@@ -128,13 +133,16 @@ impl Resolver for Dht {
             for (day, number) in days.iter().flat_map(|day| (0..PLACES).map(|number| (*day, number))) {
                 let key = place(&us.rendezvous, day, number).verifying_key().to_bytes();
                 let node = node.clone();
-                asked.spawn(async move { node.get_mutable_most_recent(&key, None).await });
+                // The first copy will do: to wait for the slowest machine takes seconds, and an older note names the same people.
+                asked.spawn(async move { node.get_mutable(&key, None, None).next().await });
             }
             let mut found = Vec::new();
-            while let Some(answer) = asked.join_next().await {
+            let mut until = Instant::now() + LOOK_DEADLINE;
+            while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
                 let Ok(Some(item)) = answer else { continue };
                 if let Some(note) = read(&us.rendezvous, item.value(), now).filter(|note| note.peer != us.peer) {
                     found.push(Found::peer(note.peer, note.addresses).beacon(Some(note.beacon)));
+                    until = until.min(Instant::now() + MORE);
                 }
             }
             Ok(found)
@@ -147,7 +155,7 @@ impl Resolver for Dht {
 
     fn pace(&self, alone: bool) -> Duration {
         // Each look asks dozens of strangers' machines.
-        if alone { Duration::from_secs(3) } else { Duration::from_secs(120) }
+        if alone { Duration::from_secs(1) } else { Duration::from_secs(120) }
     }
 
     fn deadline(&self) -> Duration {

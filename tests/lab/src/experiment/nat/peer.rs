@@ -14,7 +14,7 @@ use crate::report;
 const CHAT: Topic = Topic(Topic::RESERVED);
 const TICK: Duration = Duration::from_millis(50);
 /// Every so many ticks something is said.
-const SAY_EVERY: i64 = 10;
+const SAY_EVERY: i32 = 10;
 /// At the end all stand still for so long, so that all can see the same.
 const REST: Duration = Duration::from_millis(1_500);
 /// What is seen so long before the end counts: then nobody has left yet, though they end one after the other.
@@ -65,7 +65,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     ]);
     let mut names = BTreeMap::new();
     let (mut met, mut linked, mut heard, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let (mut owners, mut lines) = (BTreeMap::new(), BTreeMap::<_, i64>::new());
+    let (mut owners, mut lines) = (BTreeMap::new(), BTreeMap::<_, i32>::new());
     let (mut left, mut gaps) = (0, 0);
     let mut tick = tokio::time::interval(TICK);
     let (mut step, mut judged) = (0, None);
@@ -86,7 +86,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
             match event {
                 Event::Message { from, payload, .. } => {
                     let line =
-                        std::str::from_utf8(&payload).ok().and_then(|line| line.strip_prefix("hello ")?.parse::<i64>().ok());
+                        std::str::from_utf8(&payload).ok().and_then(|line| line.strip_prefix("hello ")?.parse::<i32>().ok());
                     let line = line.unwrap_or_default();
                     gaps += u32::from(lines.insert(from, line).is_some_and(|before| before + SAY_EVERY != line));
                     if let Some(name) = names.get(&from) {
