@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 struct List<F>(&'static str, F);
 
 impl<F: Fn(usize) -> Result<Vec<Found>, ResolveError> + Send + Sync + 'static> List<F> {
-    fn new(name: &'static str, answer: F) -> Counted<F> {
+    fn counted(name: &'static str, answer: F) -> Counted<F> {
         Counted { list: Self(name, answer), asked: Arc::default() }
     }
 }
@@ -102,8 +102,8 @@ async fn dead_foreign_and_hostile_addresses_delay_joining_by_less_than_five_seco
     }
     let started = Instant::now();
     let joined = builder("poisoned")
-        .resolver(List::new("poisoned", move |_| Ok(poison.clone())))
-        .resolver(List::new("honest", move |_| Ok(vec![Found::at(good)])))
+        .resolver(List::counted("poisoned", move |_| Ok(poison.clone())))
+        .resolver(List::counted("honest", move |_| Ok(vec![Found::at(good)])))
         .require_members(true)
         .start()
         .await
@@ -131,14 +131,14 @@ async fn one_that_fails_hangs_or_panics_stops_no_other_and_is_used_again_when_it
     let host = builder("failing").start().await.unwrap();
     let good = host.local_addresses()[0];
     // Fails twice, then works.
-    let flaky = List::new("flaky", move |asked| match asked {
+    let flaky = List::counted("flaky", move |asked| match asked {
         0 | 1 => Err(ResolveError::Other("it is on fire: put it out".into())),
         _ => Ok(vec![Found::at(good)]),
     });
     let asked = flaky.asked.clone();
     let joiner = builder("failing")
         .resolver(Hung)
-        .resolver(List::new("panics", |_| panic!("a resolver's own bug")))
+        .resolver(List::counted("panics", |_| panic!("a resolver's own bug")))
         .resolver(flaky)
         .start()
         .await
@@ -156,8 +156,8 @@ async fn nobody_there_is_a_reason_with_steps_within_fifteen_seconds() {
     let started = Instant::now();
     let error = builder("nobody")
         .join_address(nobody)
-        .resolver(List::new("burning", |_| Err(ResolveError::Other("it is on fire: put it out".into()))))
-        .resolver(List::new("empty", |_| Ok(vec![])))
+        .resolver(List::counted("burning", |_| Err(ResolveError::Other("it is on fire: put it out".into()))))
+        .resolver(List::counted("empty", |_| Ok(vec![])))
         .start()
         .await
         .unwrap_err();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, Node, OwnershipPolicy, PeerId, Time};
+use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, LinkInfo, Node, OwnershipPolicy, PeerId, Time};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     listing: Mutex<Listing>,
     /// Where we may be reached.
     addresses: Mutex<Vec<SocketAddr>>,
+    /// Our neighbors at the moment at which we began to leave.
+    last_neighbors: Mutex<Vec<LinkInfo>>,
     /// How each resolver fares.
     resolvers: Mutex<BTreeMap<usize, ResolverReport>>,
     /// Where a refusal says nothing, since whoever is there is none of ours.
@@ -109,6 +111,7 @@ impl Shared {
             closed: watch::Sender::default(),
             listing: Mutex::new(listing),
             addresses: Mutex::new(addresses),
+            last_neighbors: Mutex::default(),
             resolvers: Mutex::default(),
             unvouched: Mutex::default(),
             traffic: Mutex::default(),
@@ -144,6 +147,11 @@ impl Shared {
     /// Where we may be reached.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         lock(&self.addresses).clone()
+    }
+
+    /// Our neighbors; once we leave, those that we had.
+    pub(crate) fn neighbors(&self) -> Vec<LinkInfo> {
+        if *self.leaving.borrow() { lock(&self.last_neighbors).clone() } else { self.node(|node, _| node.links()) }
     }
 
     /// How each resolver fares, in the order in which they were given.
@@ -219,6 +227,11 @@ impl Shared {
 
     /// The mesh is to be left. More than once is once.
     pub(crate) fn leave(&self) {
+        // Who is to remember our neighbors may look only after the links are gone.
+        let links = self.node(|node, _| node.links());
+        if !*self.leaving.borrow() {
+            *lock(&self.last_neighbors) = links;
+        }
         self.leaving.send_replace(true);
     }
 

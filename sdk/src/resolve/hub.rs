@@ -58,7 +58,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     fn registration(&self, shared: &Shared) -> Registration {
-        let (beacon, links, secret) = shared.node(|node, _| (node.beacon(), node.links(), node.secret()));
+        let (beacon, secret) = shared.node(|node, _| (node.beacon(), node.secret()));
         // Whoever was removed knows the lock that was: under the new one it finds nobody.
         let rendezvous = secret.map(|secret| Rendezvous::new(&MeshKey::from_secret(self.mesh, *secret)));
         Registration {
@@ -69,7 +69,7 @@ impl Facts {
             members: beacon.members,
             beacon: beacon.hash,
             addresses: shared.addresses(),
-            neighbors: links.iter().map(|link| Candidate { address: link.address, peer: Some(link.peer) }).collect(),
+            neighbors: shared.neighbors().iter().map(|link| Candidate { address: link.address, peer: Some(link.peer) }).collect(),
             interface: self.interface.clone(),
             rendezvous: rendezvous.unwrap_or_else(|| self.rendezvous.clone()),
             endpoint: self.endpoint.clone(),
