@@ -117,7 +117,7 @@ impl<R: Resource> Default for State<R> {
 type Carriers<R> = QueryState<(Entity, Option<&'static MeshEntity>, Has<Mine>), With<SharedResource<R>>>;
 
 /// Which entity counts, and what it says, becomes the resource; of ours, those that do not count go.
-fn settle<R: Resource + DeserializeOwned>(world: &mut World, carriers: &mut Carriers<R>) {
+fn settle<R: Resource + Serialize + DeserializeOwned>(world: &mut World, carriers: &mut Carriers<R>) {
     let here = world.contains_resource::<MeshHandle>();
     let counts = carriers.iter(world).filter_map(|(entity, id, mine)| Some((id?.0, entity, mine))).min_by_key(|(id, ..)| *id);
     // Announced to nobody: a mesh that we left had it, and the resource stays without one.

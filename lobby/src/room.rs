@@ -292,7 +292,7 @@ impl Room {
     /// The game that [`RoomEvent::OpenGame`] asked for is open.
     pub fn game_opened(&mut self, handover: Handover) -> Vec<RoomEvent> {
         let actions = self.starting.opened(handover);
-        self.into_the_game();
+        self.enter_game();
         self.act(actions)
     }
 
@@ -404,7 +404,7 @@ impl Room {
         self.chat.push(Line { number: 0, speaker, text: line.text, id: line.id, to, earlier, edited: line.edited, mentions_me });
     }
 
-    fn into_the_game(&mut self) {
+    fn enter_game(&mut self) {
         (self.card.ready, self.card.playing) = (false, true);
         self.show_card();
     }
@@ -421,7 +421,7 @@ impl Room {
                 }
                 StartAction::Open => events.push(RoomEvent::OpenGame),
                 StartAction::Join(handover) => {
-                    self.into_the_game();
+                    self.enter_game();
                     events.push(RoomEvent::JoinGame(handover));
                 }
                 StartAction::Waiting(starter) => events.push(RoomEvent::GameOpening(self.name_of(starter))),

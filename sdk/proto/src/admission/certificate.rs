@@ -182,7 +182,7 @@ mod tests {
         for changed in [
             Certificate { serial: 8, ..certificate.clone() },
             Certificate { expires: None, ..certificate.clone() },
-            Certificate { expires: Some(2_000), ..certificate.clone() },
+            Certificate { expires: Some(2_000), ..certificate },
         ] {
             assert!(!changed.holds(&by, &mesh(), &ANN, 0), "{changed:?}");
         }

@@ -162,9 +162,9 @@ impl Board {
             if failed { task.gave_up(self.me) } else { task.finished(self.me, now) }
         }
         if failed {
-            self.does.gave_up.push(id)
+            self.does.gave_up.push(id);
         } else {
-            self.does.finished.push(id)
+            self.does.finished.push(id);
         }
         if id.submitter == self.me {
             self.count(id, self.me, &outcome, now);
