@@ -134,7 +134,7 @@ fn notice_comings_and_goings(
     for event in mesh.read() {
         match event {
             MeshEvent::Refused { address, reason } => feed.notice(now, format!("{address} refused us: {reason}"), None),
-            MeshEvent::Removed { .. } => feed.notice(now, "You were removed from this game".into(), None),
+            MeshEvent::Removed { .. } => feed.notice(now, "You were removed from this game", None),
             MeshEvent::SendFailed { error, .. } => feed.notice(now, format!("Not sent: {error}"), None),
             _ => {}
         }

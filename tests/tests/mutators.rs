@@ -51,7 +51,10 @@ fn mutate(name: &str) {
         peak = peak.max(taken.bytes_max);
         assert!(taken.bytes_max <= PEAK_BYTES_MAX, "{name}, seed {seed}, round {round}: {} bytes for {bytes:?}", taken.bytes_max);
     }
-    println!("{name}: {rounds} rounds from seed {seed}, {} inputs to begin with, at most {peak} bytes for one", corpus.len());
+    #[allow(clippy::print_stdout, reason = "who runs it with --nocapture wants to see how far it went")]
+    {
+        println!("{name}: {rounds} rounds from seed {seed}, {} inputs to begin with, at most {peak} bytes for one", corpus.len());
+    }
 }
 
 /// Shows what went wrong when it is dropped, which it only is by a panic.
@@ -63,6 +66,7 @@ struct Shown<'a> {
 }
 
 impl Drop for Shown<'_> {
+    #[allow(clippy::print_stderr, reason = "the input that panicked, beside the panic")]
     fn drop(&mut self) {
         eprintln!("{}, seed {}, round {}: {:?}", self.name, self.seed, self.round, self.bytes);
     }

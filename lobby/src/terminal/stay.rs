@@ -201,7 +201,8 @@ impl Visit<'_> {
                 LaunchEvent::Ended => {
                     self.room.game_over();
                     self.tell(json!({"event": "game_over"}), "The game is over.");
-                    return Ok(self.game = None);
+                    self.game = None;
+                    return Ok(());
                 }
                 LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => return Err(Trouble::failed(why)),
             }

@@ -10,7 +10,6 @@ use peerflock_tests::wiretap::Wires;
 use tokio::time::{Instant, sleep};
 
 use super::{TOPIC, config, heard, millis, row, seconds, send};
-use peerflock_tests::wiretap::Wires;
 
 fn builder(network: &VirtualNetwork, name: &str, n: u8) -> PeerMeshBuilder {
     PeerMesh::named(name).identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())

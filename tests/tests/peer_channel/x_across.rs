@@ -12,7 +12,6 @@ use peerflock_tests::wiretap::{Passing, Wires};
 use tokio::time::sleep;
 
 use super::{TOPIC, config, heard, members, millis, seconds, send};
-use peerflock_tests::wiretap::Wires;
 
 fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
     PeerMesh::named("across").identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())

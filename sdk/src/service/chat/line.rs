@@ -155,7 +155,7 @@ mod tests {
             Signed { id: LineId { channel: "den".parse().unwrap(), ..id.clone() }, ..line.clone() },
             Signed { id: LineId { author: bob, ..id.clone() }, ..line.clone() },
             Signed { id: LineId { boot: Boot(8), ..id.clone() }, ..line.clone() },
-            Signed { id: LineId { number: 4, ..id.clone() }, ..line.clone() },
+            Signed { id: LineId { number: 4, ..id.clone() }, ..line },
         ] {
             assert!(!changed.is_genuine(&mesh), "{changed:?}");
         }

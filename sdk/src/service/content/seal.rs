@@ -172,7 +172,7 @@ mod tests {
         }
         assert!(seal.open(&other).is_none());
         assert!(Seal { reader: other.peer_id(), ..seal.clone() }.open(&other).is_none(), "renamed");
-        let mut bent = seal.clone();
+        let mut bent = seal;
         bent.key = bent.key.iter().map(|byte| byte ^ 1).collect();
         assert!(bent.open(&reader).is_none());
     }

@@ -103,7 +103,7 @@ impl Prices {
             message[..8].copy_from_slice(&(first + u64::from(number)).to_le_bytes());
             message
         };
-        let (mut signed, signature) = (Vec::new(), timed(|number| message(number), |message| identity.sign(message))?);
+        let (mut signed, signature) = (Vec::new(), timed(message, |message| identity.sign(message))?);
         signed.extend((0..TIMED).map(|number| (message(number), identity.sign(&message(number)))));
         let checker = Checker::new(&peer);
         let check = timed(|number| signed[number as usize], |(message, signature)| checker.check(message, signature))?;

@@ -121,10 +121,10 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         }
         let have: u64 = transfers.iter().map(|transfer| transfer.progress().have).sum();
         if have as f64 >= all_bytes / 2.0 {
-            halfway.get_or_insert(shared.elapsed());
+            halfway.get_or_insert_with(|| shared.elapsed());
         }
         if contents[0].progress(&id).is_some_and(|progress| progress.served >= id.len) {
-            first_copy.get_or_insert(shared.elapsed());
+            first_copy.get_or_insert_with(|| shared.elapsed());
         }
     }
     let seconds = shared.elapsed().as_secs_f64();
