@@ -161,11 +161,8 @@ impl Board {
         if let Some(task) = self.tasks.get_mut(&id) {
             if failed { task.gave_up(self.me) } else { task.finished(self.me, now) }
         }
-        if failed {
-            self.does.gave_up.push(id)
-        } else {
-            self.does.finished.push(id)
-        }
+        let deeds = if failed { &mut self.does.gave_up } else { &mut self.does.finished };
+        deeds.push(id);
         if id.submitter == self.me {
             self.count(id, self.me, &outcome, now);
         } else {

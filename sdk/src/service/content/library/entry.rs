@@ -435,6 +435,6 @@ impl Entry {
     /// A number below `most`.
     fn roll(&mut self, most: u32) -> u32 {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.dice >> 32) * u64::from(most) >> 32) as u32
+        (((self.dice >> 32) * u64::from(most)) >> 32) as u32
     }
 }
