@@ -2,7 +2,7 @@
 //!
 //! A task names a [function](Functions) that is registered in the program, and has an input, a time until which its result is needed,
 //! and how many members are to run it. Its submitter tells all members; each draws a lot for each task, weighted by its declared
-//! [capacity](Functions::capacity), and whoever has the best ones and a place free runs it. All compute the same lots, so there is no
+//! capacity, and whoever has the best ones and a place free runs it. All compute the same lots, so there is no
 //! coordinator: any member can leave at any moment, and the others go on.
 //!
 //! ```no_run
