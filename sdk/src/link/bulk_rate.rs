@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// A queue that makes bulk slower.
 const QUEUE: Duration = Duration::from_millis(2);
+/// On a thin line a single packet is a queue: so many bytes are none, as far as they take no longer than this.
+const PACKET_BYTES: f64 = 1_500.0;
+const PACKET_MAX: Duration = Duration::from_millis(10);
 /// A round trip that is longer than at best by so much makes it slower, too, whichever way the queue stands.
 const QUEUE_ROUND: Duration = Duration::from_millis(60);
 /// Bytes per second at first, at the least, and at the most.
@@ -124,7 +127,8 @@ impl BulkRate {
             return;
         }
         let queue = if self.round_trip_queue > QUEUE_ROUND { queue.max(self.round_trip_queue) } else { queue };
-        if queue > QUEUE {
+        let packet = Duration::from_secs_f64(PACKET_BYTES / self.rate).min(PACKET_MAX);
+        if queue > QUEUE.max(packet) {
             self.ceiling = self.rate;
             let part = YIELD - queue.as_secs_f64() / DRAIN.as_secs_f64();
             self.rate = (self.carried.min(self.rate) * part).max(self.rate * FALL).max(MIN);
