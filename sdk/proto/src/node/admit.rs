@@ -438,6 +438,8 @@ impl Node {
                 self.neighborhood.near.refused(&peer, now);
             }
         } else if held.dialed {
+            // Where members are they say themselves.
+            let is_member = held.peer.or(held.expect).is_some_and(|peer| self.roster.present().contains(&peer));
             if let Some(peer) = held.peer.or(held.expect) {
                 self.neighborhood.near.refused(&peer, now);
             }
@@ -458,9 +460,9 @@ impl Node {
                     if let Some(peer) = held.peer {
                         self.lock_unknown(&peer);
                     }
-                    self.book.failed(held.address, now);
+                    self.book.failed(held.address, is_member, now);
                 }
-                _ => self.book.failed(held.address, now),
+                _ => self.book.failed(held.address, is_member, now),
             }
         }
     }

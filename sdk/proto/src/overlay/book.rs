@@ -74,12 +74,12 @@ impl Book {
         }
     }
 
-    pub(crate) fn failed(&mut self, address: SocketAddr, now: Time) {
+    pub(crate) fn failed(&mut self, address: SocketAddr, is_member: bool, now: Time) {
         if let Some(contact) = self.contacts.get_mut(&address) {
             contact.next_try = now + RETRY.saturating_mul(1 << contact.failures.min(6)).min(RETRY_MAX);
             contact.failures += 1;
-            // Who was said to be there is not: a wrong name must not keep us from whom we were sent to.
-            if contact.anybody {
+            // Who was said to be there may not be: a wrong name must not keep us from whom we were sent to.
+            if contact.anybody && !is_member {
                 contact.peer = None;
             }
         }
@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(book.due(now).map(|(address, peer, ..)| (address, peer)).collect::<Vec<_>>(), [(address, None)]);
             book.trying(address, now);
             assert_eq!(book.due(now).count(), 0);
-            book.failed(address, now);
+            book.failed(address, false, now);
             let started = now;
             while book.due(now).next().is_none() {
                 now = now + Duration::from_millis(250);
@@ -160,11 +160,13 @@ mod tests {
         let (mut book, address, now) = (Book::default(), SocketAddr::from(([127, 0, 0, 1], 7)), Time(0));
         let named = |book: &Book| book.due(now + RETRY_MAX).next().and_then(|(_, peer, ..)| peer);
         book.add(address, Some(PeerId([7; 32])), now);
-        book.failed(address, now);
+        book.failed(address, false, now);
         assert_eq!(named(&book), Some(PeerId([7; 32])), "nobody said that another would do");
         book.add(address, None, now);
         assert_eq!(named(&book), Some(PeerId([7; 32])));
-        book.failed(address, now);
+        book.failed(address, true, now);
+        assert_eq!(named(&book), Some(PeerId([7; 32])), "it said so itself");
+        book.failed(address, false, now);
         assert_eq!(named(&book), None);
     }
 
