@@ -121,7 +121,8 @@ impl Node {
             let mine = self.roster.present().iter().filter(|peer| **peer != origin).position(|peer| *peer == me);
             let mine = mine.and_then(|place| place.checked_sub(acks.start));
             if let Some(entry) = mine.and_then(|place| acks.entries.get(place)) {
-                self.acks.learn(origin, entry.acked(self.author.tick()));
+                let newest = self.author.tick();
+                self.acks.learn(origin, entry.acked(newest), newest);
             }
         }
         let Some(boot) = self.roster.get(&origin).map(|member| member.presence.boot) else { return Ok(()) };

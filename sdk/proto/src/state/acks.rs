@@ -14,6 +14,8 @@ use crate::wire::bits::{BitReader, BitWriter};
 pub(crate) const HISTORY_TICKS: u32 = 64;
 /// A member that has acknowledged nothing for so many ticks holds nobody back: a neighbor's keyframe will bring it along.
 const LAGGARD_TICKS: u32 = 40;
+/// For so many ticks after nobody had anything, those who have nothing yet are waited for: their acknowledgements are under way.
+const REGAINED_TICKS: u32 = 16;
 /// So far back lies what a tick that says only some of what moves is measured by, at most.
 const FAR_TICKS: u32 = 20;
 /// A tick that so many later ones overtook is lost.
@@ -72,11 +74,19 @@ impl Acked {
 #[derive(Debug, Default)]
 pub(crate) struct AckTable {
     members: BTreeMap<PeerId, Acked>,
+    /// When the first of them had something of ours again, after an outage in which all fell behind.
+    regained: Option<Tick>,
 }
 
 impl AckTable {
-    pub(crate) fn learn(&mut self, member: PeerId, acked: Acked) {
-        self.members.entry(member).or_default().merge(acked);
+    /// What a member has, learned when our newest tick was `now`.
+    pub(crate) fn learn(&mut self, member: PeerId, acked: Acked, now: Tick) {
+        let nobody = !self.members.is_empty() && self.members.values().all(|acked| acked.is_laggard(now));
+        let entry = self.members.entry(member).or_default();
+        entry.merge(acked);
+        if nobody && !entry.is_laggard(now) {
+            self.regained = Some(now);
+        }
     }
 
     pub(crate) fn forget(&mut self, member: &PeerId) {
@@ -103,7 +113,8 @@ impl AckTable {
         let oldest = now.0.saturating_sub(HISTORY_TICKS - 1).max(floor.0).max(1);
         let is_timely = |acked: &&Acked| !acked.is_laggard(now) && acked.newest.0 >= oldest;
         let timely: Vec<_> = self.members.values().filter(is_timely).collect();
-        if timely.is_empty() {
+        let awaited = self.regained.is_some_and(|since| now.0.saturating_sub(since.0) <= REGAINED_TICKS);
+        if timely.is_empty() || (awaited && timely.len() < self.members.len()) {
             return (None, None);
         }
         let mut common = (oldest..now.0).rev().map(Tick).filter(|tick| timely.iter().all(|acked| acked.has(*tick)));
@@ -220,27 +231,41 @@ mod tests {
     fn baselines_are_the_newest_ticks_that_all_have() {
         let mut table = AckTable::default();
         assert_eq!(table.baselines(Tick(10), Tick(0)), (None, None));
-        table.learn(PeerId([1; 32]), acked(&[5, 7, 8]));
+        table.learn(PeerId([1; 32]), acked(&[5, 7, 8]), Tick(9));
         assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(8)), Some(Tick(7))));
-        table.learn(PeerId([2; 32]), acked(&[9, 7, 5]));
+        table.learn(PeerId([2; 32]), acked(&[9, 7, 5]), Tick(9));
         assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(7)), Some(Tick(5))));
-        table.learn(PeerId([2; 32]), acked(&[8]));
+        table.learn(PeerId([2; 32]), acked(&[8]), Tick(9));
         assert_eq!(table.baselines(Tick(10), Tick(0)), (Some(Tick(8)), Some(Tick(7))));
     }
 
     #[test]
     fn a_laggard_holds_nobody_back() {
         let mut table = AckTable::default();
-        table.learn(PeerId([1; 32]), acked(&[100]));
-        table.learn(PeerId([2; 32]), acked(&[20]));
+        table.learn(PeerId([1; 32]), acked(&[100]), Tick(100));
+        table.learn(PeerId([2; 32]), acked(&[20]), Tick(100));
         assert_eq!(table.baselines(Tick(101), Tick(0)), (Some(Tick(100)), None));
         // What is older than the floor, others have forgotten.
-        table.learn(PeerId([3; 32]), acked(&[90]));
+        table.learn(PeerId([3; 32]), acked(&[90]), Tick(100));
         assert_eq!(table.baselines(Tick(101), Tick(0)), (None, None), "they have nothing in common");
         assert_eq!(table.baselines(Tick(101), Tick(91)), (Some(Tick(100)), None));
         table.forget(&PeerId([3; 32]));
         table.forget(&PeerId([1; 32]));
         assert_eq!(table.baselines(Tick(101), Tick(0)), (None, None));
+    }
+
+    #[test]
+    fn after_an_outage_all_are_waited_for_a_while() {
+        let mut table = AckTable::default();
+        table.learn(PeerId([1; 32]), acked(&[20]), Tick(20));
+        table.learn(PeerId([2; 32]), acked(&[20]), Tick(20));
+        table.learn(PeerId([1; 32]), acked(&[100]), Tick(100));
+        assert_eq!(table.baselines(Tick(101), Tick(0)), (None, None), "the other was only not as fast");
+        table.learn(PeerId([2; 32]), acked(&[100]), Tick(101));
+        assert_eq!(table.baselines(Tick(102), Tick(0)), (Some(Tick(100)), None));
+        table.learn(PeerId([1; 32]), acked(&[180]), Tick(180));
+        assert_eq!(table.baselines(Tick(180 + REGAINED_TICKS), Tick(0)), (None, None));
+        assert_eq!(table.baselines(Tick(181 + REGAINED_TICKS), Tick(0)), (Some(Tick(180)), None), "but not forever");
     }
 
     #[test]
