@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Tick};
 use crate::config::Limits;
+use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Tick};
 use crate::state::coder::{self, Assembler, Models};
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::{Record, Snapshot};

@@ -483,7 +483,17 @@ mod tests {
 
     fn header(tick: u32, piece: usize, pieces: usize, baseline: Option<u32>, check: u16) -> PieceHeader {
         let baseline = baseline.map(Tick);
-        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline, reference: None, partial: false, check, digest: None }
+        PieceHeader {
+            tick: Tick(tick),
+            at: MeshTime(0),
+            piece,
+            pieces,
+            baseline,
+            reference: None,
+            partial: false,
+            check,
+            digest: None,
+        }
     }
 
     fn receive(

@@ -142,8 +142,16 @@ mod tests {
         assert_eq!(decode(&frame_bytes, 10, now).unwrap().acks, Some(acks));
         assert!(decode(&frame_bytes, 2, now).is_err());
         for small in [0, 1, 2, 255] {
-            let header =
-                PieceHeader { tick: Tick(small), pieces: 1, piece: 0, baseline: None, reference: None, check: 0, digest: None, ..header };
+            let header = PieceHeader {
+                tick: Tick(small),
+                pieces: 1,
+                piece: 0,
+                baseline: None,
+                reference: None,
+                check: 0,
+                digest: None,
+                ..header
+            };
             assert_eq!(decode(&encode(header, None, b""), 2, now).unwrap().header, header);
         }
     }
