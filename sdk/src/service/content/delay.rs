@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// The best is that of so many windows, each so long: clocks drift apart, and ways change.
 const WINDOWS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How often to report.
-const REPORT_EVERY: Duration = Duration::from_millis(30);
+/// How often to report: until one comes, whoever sends goes on too fast.
+const REPORT_EVERY: Duration = Duration::from_millis(15);
 /// What clocks and reports count in.
 const UNIT: Duration = Duration::from_micros(100);
 
