@@ -141,6 +141,11 @@ impl Node {
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);
             }
+            Received::Lied(tick) => {
+                self.counters.state_packets_undecodable += 1;
+                self.distrust_keyframe(origin, direct, now);
+                self.want_keyframe(link, origin, tick, now);
+            }
             Received::MissingBaseline(tick) => {
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);
