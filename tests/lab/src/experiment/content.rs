@@ -198,7 +198,7 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         report.field("liar_named_by", found);
         report.field("others_named_by", wronged);
     }
-    // Of all members together, who are one process: all that came of the transfer, the source's own copy included.
+    // Of all members together, who are one process: all that came of the transfer, beside the source's own copy.
     report.field(
         "peak_memory_more_mib",
         peak_memory().zip(memory_before).map(|(after, before)| after.saturating_sub(before) / 1_024),
