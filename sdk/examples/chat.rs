@@ -7,6 +7,7 @@
 //! `PEERFLOCK_INTERFACE=lo` keeps it on this machine.
 #![allow(clippy::print_stdout, reason = "the terminal is its face")]
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use peerflock::{Event, PeerId, PeerMesh, SendError, Target, Topic};
@@ -30,11 +31,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     });
-    let name_of = |mesh: &PeerMesh, peer: PeerId| {
-        let member = mesh.members().into_iter().find(|member| member.peer == peer);
-        member.map_or_else(|| peer.short(), |member| member.profile.name)
-    };
-    println!("in {room}, {} here", mesh.members().len());
+    // Also of those who have gone.
+    let mut names: BTreeMap<PeerId, String> =
+        mesh.members().into_iter().map(|member| (member.peer, member.profile.name)).collect();
+    println!("in {room}; type a line to say it");
     loop {
         tokio::select! {
             biased;
@@ -46,10 +46,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 },
             },
             event = mesh.next_event() => match event {
-                Some(Event::PeerJoined { profile, .. }) => println!("{} is here", profile.name),
-                Some(Event::PeerLeft { peer, .. }) => println!("{} has gone", peer.short()),
+                Some(Event::PeerJoined { peer, profile, .. }) => {
+                    println!("{} is here", profile.name);
+                    names.insert(peer, profile.name);
+                }
+                Some(Event::PeerLeft { peer, .. }) => println!("{} has gone", name_of(&names, &peer)),
                 Some(Event::Message { from, payload, .. }) => {
-                    println!("{}: {}", name_of(&mesh, from), String::from_utf8_lossy(&payload));
+                    println!("{}: {}", name_of(&names, &from), String::from_utf8_lossy(&payload));
                 }
                 Some(_) => {}
                 None => break,
@@ -58,4 +61,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     mesh.leave().await;
     Ok(())
+}
+
+fn name_of(names: &BTreeMap<PeerId, String>, peer: &PeerId) -> String {
+    names.get(peer).cloned().unwrap_or_else(|| peer.short())
 }

@@ -1,7 +1,12 @@
-//! Photos for everybody: `cargo run --release -p peerflock --example photos -- FOLDER [FILE...]`.
+//! Photos for everybody.
 //!
-//! Shares the files that it is given, and fetches into FOLDER what the others share, with a bar for each. End it in the middle and start
-//! it again: it goes on. `--for PEER` before the files shares them with that member only.
+//! ```text
+//! cargo run --release -p peerflock --example photos -- anns-folder beach.jpg dunes.jpg
+//! cargo run --release -p peerflock --example photos -- bobs-folder
+//! ```
+//! Shares the files that it is given, and fetches into its folder what the others share, with a bar for each. End it in the middle and start
+//! it again: it goes on. `--for PEER` before the files shares them with that member only: what it says of itself when it starts.
+//! `PEERFLOCK_INTERFACE=lo` keeps it on this machine.
 
 #![allow(clippy::print_stdout, reason = "an example with a terminal for a face")]
 

@@ -1,7 +1,11 @@
-//! A picture that all members compute: `cargo run --release -p peerflock --example render`, in as many terminals as there are members.
+//! A picture that all members compute.
 //!
-//! The first one is told so by the word `draw`: it submits a row of the picture as a task each, three members to a row with `--sure`, and
-//! shows the picture as it grows. All compute. End some of them on the way, and nothing is lost.
+//! ```text
+//! cargo run --release -p peerflock --example render            (in as many terminals as you like)
+//! cargo run --release -p peerflock --example render -- draw    (in the last one)
+//! ```
+//! The last one submits each row of the picture as a task, to three members each with `draw --sure`, and shows the picture as it grows. All
+//! compute. End some of them on the way, and nothing is lost. `PEERFLOCK_INTERFACE=lo` keeps it on this machine.
 
 #![allow(clippy::print_stdout, reason = "an example with a terminal for a face")]
 
@@ -15,6 +19,10 @@ const HEIGHT: u32 = 40;
 /// From empty to inside the set.
 const SHADES: &[u8] = b" .:-=+*#%@";
 const STEPS_MAX: u32 = 20_000;
+/// What a terminal understands: an empty one, back to its beginning, and nothing more in this line.
+const CLEAR: &str = "\x1b[2J";
+const HOME: &str = "\x1b[H";
+const LINE_END: &str = "\x1b[K";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,20 +46,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut picture = vec![vec![b' '; WIDTH as usize]; HEIGHT as usize];
     let mut by = std::collections::BTreeMap::<_, u32>::new();
-    print!("\x1b[2J");
+    let mut notes = Vec::new();
+    print!("{CLEAR}");
     for (y, pending) in rows {
         match pending.await {
             Ok(done) => {
                 picture[y as usize] = done.output.to_vec();
                 done.by.iter().for_each(|peer| *by.entry(peer.short()).or_default() += 1);
-                done.odd.iter().for_each(|peer| println!("{peer} says something else about row {y}"));
+                notes.extend(done.odd.iter().map(|peer| format!("{} says something else about row {y}", peer.short())));
             }
             Err(WorkError::Closed) => break,
-            Err(error) => println!("row {y}: {error}"),
+            Err(error) => notes.push(format!("row {y}: {error}")),
         }
-        print!("\x1b[H");
+        print!("{HOME}");
         picture.iter().for_each(|row| println!("{}", String::from_utf8_lossy(row)));
-        println!("{by:?}, {} of {HEIGHT} rows", y + 1);
+        let by: Vec<String> = by.iter().map(|(peer, rows)| format!("{rows} by {peer}")).collect();
+        println!("{} of {HEIGHT} rows: {}{LINE_END}", y + 1, by.join(", "));
+        notes.iter().for_each(|note| println!("{note}{LINE_END}"));
     }
     mesh.leave().await;
     Ok(())

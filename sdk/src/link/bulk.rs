@@ -99,6 +99,11 @@ impl BulkPort {
         self.meter.bulk_rate()
     }
 
+    /// How long a question and its answer are under way of late.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.connection.rtt()
+    }
+
     /// Whether nothing more goes over the link.
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()

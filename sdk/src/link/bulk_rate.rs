@@ -16,12 +16,12 @@ const PACKET_MAX: Duration = Duration::from_millis(10);
 /// A round trip that is longer than at best by so much makes it slower, too, whichever way the queue stands.
 const QUEUE_ROUND: Duration = Duration::from_millis(60);
 /// Bytes per second at first, at the least, and at the most.
-const START: f64 = 128.0 * 1_024.0;
+const START: f64 = 256.0 * 1_024.0;
 const MIN: f64 = 8.0 * 1_024.0;
 const MAX: f64 = 64.0 * 1_024.0 * 1_024.0;
 /// How much faster in a step until the first queue; after it, up to near where the last one was; and from there on, the more, the longer
 /// none comes of it.
-const START_FACTOR: f64 = 1.2;
+const START_FACTOR: f64 = 1.3;
 const BACK_FACTOR: f64 = 1.08;
 const NEAR: f64 = 0.94;
 const CLIMB: f64 = 0.004;
@@ -171,7 +171,7 @@ impl BulkRate {
 mod tests {
     use super::*;
 
-    /// A line of that many bytes a second, 20 ms long, with what the game sends on it, and a report every 30 ms. The mean rate and the
+    /// A line of that many bytes a second, 20 ms long, with what the game sends on it, and a report every 15 ms. The mean rate and the
     /// longest queue after the first five seconds.
     fn settle(line: f64, game: f64, seconds: u32) -> (f64, Duration) {
         let start = Instant::now();
@@ -193,7 +193,7 @@ mod tests {
             if millisecond >= 5_000 {
                 longest = longest.max(queue / line);
             }
-            if millisecond % 30 == 0 {
+            if millisecond % 15 == 0 {
                 rate.reported(Duration::from_secs_f64(queue / line), now);
             }
         }

@@ -135,7 +135,7 @@ impl Meter {
         state.acked(bytes, round_trip, in_flight, now);
     }
 
-    /// From now on nothing is ever skipped: the way is this machine's memory.
+    /// From now on nothing is ever skipped or held back: the way is this machine's memory.
     pub(super) fn set_boundless(&self) {
         self.state().boundless = true;
     }
@@ -154,7 +154,7 @@ impl Meter {
     pub(super) fn bulk_wait(&self, bytes: usize, now: Instant) -> Duration {
         let mut state = self.state();
         state.interval.put += bytes as f64;
-        state.bulk.wait(bytes as f64, now)
+        if state.boundless { Duration::ZERO } else { state.bulk.wait(bytes as f64, now) }
     }
 
     /// What was sent in bulk came so much later than at best.

@@ -121,8 +121,12 @@ pub struct Progress {
     pub have: u64,
     /// Bytes of it that we gave to others.
     pub served: u64,
+    /// Bytes of it that our neighbors have between them. When that is all, we can leave, and everybody gets it all the same.
+    pub elsewhere: u64,
     /// Neighbors that have some of it.
     pub holders: usize,
+    /// Neighbors of whom some of it is under way.
+    pub active: usize,
     /// All of it is here.
     pub complete: bool,
 }

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 /// The best is that of so many windows, each so long: clocks drift apart, and ways change.
 const WINDOWS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How often to report.
-const REPORT_EVERY: Duration = Duration::from_millis(30);
+/// How often to report, the least of two such times each: until a report comes, whoever sends goes on too fast; and what is late once only
+/// waited for a processor.
+const REPORT_EVERY: Duration = Duration::from_millis(15);
 /// What clocks and reports count in.
 const UNIT: Duration = Duration::from_micros(100);
 
@@ -18,14 +19,15 @@ pub(super) struct Delays {
     origin: Instant,
     bests: [Option<i32>; WINDOWS],
     window: Instant,
-    /// The least since the last report.
+    /// The least since the last report, and between the two before.
     least: Option<i32>,
+    least_before: Option<i32>,
     reported: Instant,
 }
 
 impl Delays {
     pub(super) fn new(now: Instant) -> Self {
-        Self { origin: now, bests: [None; WINDOWS], window: now, least: None, reported: now }
+        Self { origin: now, bests: [None; WINDOWS], window: now, least: None, least_before: None, reported: now }
     }
 
     /// Something came that was sent at `stamp` on the sender's clock, whatever that counts from. What to report, if it is time to.
@@ -46,6 +48,7 @@ impl Delays {
         }
         self.reported = now;
         self.least = None;
+        let least = self.least_before.replace(least).map_or(least, |before| before.min(least));
         let base = self.bests.iter().flatten().min().copied().unwrap_or(least);
         Some(u16::try_from(least.saturating_sub(base)).unwrap_or(u16::MAX))
     }

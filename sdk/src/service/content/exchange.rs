@@ -23,7 +23,7 @@ use super::store::{Store, blocking};
 use super::tree::{CONTENT_BYTES_MAX, ContentId, LEAF_BYTES, Leaves};
 use super::{ContentEvent, FetchError, Inner, Plain, Progress};
 use crate::driver::{BulkStream, Shared};
-use crate::link::{BulkReader, BulkWriter, Ended};
+use crate::link::{BulkPort, BulkReader, BulkWriter, Ended};
 
 /// What a stream begins with: this, the root, and the length.
 const MAGIC: [u8; 4] = *b"pfc1";
@@ -230,11 +230,18 @@ impl Desk {
         tokio::select! {
             biased;
             ended = asking => ended,
-            ended = self.hear(peer, id, &mut reader, &report) => ended,
+            ended = self.hear(peer, &port, id, &mut reader, &report) => ended,
         }
     }
 
-    async fn hear(&self, peer: PeerId, id: ContentId, reader: &mut BulkReader, report: &mpsc::Sender<u16>) -> Result<(), Ended> {
+    async fn hear(
+        &self,
+        peer: PeerId,
+        port: &BulkPort,
+        id: ContentId,
+        reader: &mut BulkReader,
+        report: &mpsc::Sender<u16>,
+    ) -> Result<(), Ended> {
         let mut delays = Delays::new(Instant::now());
         loop {
             let head = self.head(peer, id, reader).await?;
@@ -259,7 +266,8 @@ impl Desk {
             }
             let shelf = self.shelf(&id).ok_or(Ended)?;
             let fetched = match self.check_in(&shelf, part, bytes.freeze()).await {
-                Ok(fetched) => fetched,
+                Ok(true) => Fetched::Right(port.round_trip()),
+                Ok(false) => Fetched::Wrong,
                 Err(error) => {
                     self.act(|library, _| library.drop_content(id));
                     shelf.end.send_replace(Some(Err(FetchError::Io(error.to_string()))));
@@ -296,9 +304,9 @@ impl Desk {
         }
     }
 
-    /// Checks what came, and stores it if it is right.
-    async fn check_in(&self, shelf: &Shelf, part: Part, bytes: Bytes) -> std::io::Result<Fetched> {
-        let right = match part {
+    /// Checks what came, and stores it if it is right. Whether it is.
+    async fn check_in(&self, shelf: &Shelf, part: Part, bytes: Bytes) -> std::io::Result<bool> {
+        Ok(match part {
             Part::Leaves => match Leaves::prove(shelf.id, &bytes) {
                 Some(leaves) => {
                     shelf.store.note(&leaves).await?;
@@ -315,8 +323,7 @@ impl Desk {
                 }
                 proved
             }
-        };
-        Ok(if right { Fetched::Right } else { Fetched::Wrong })
+        })
     }
 
     pub(super) fn show_progress(&self, id: &ContentId) {

@@ -36,8 +36,8 @@ const CARRY_FOR: Duration = Duration::from_secs(60);
 /// What came of asking for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fetched {
-    /// It came, and it is right.
-    Right,
+    /// It came, and it is right. A question and its answer take so long with whom it came from.
+    Right(Duration),
     /// What came is not that.
     Wrong,
 }
@@ -151,7 +151,7 @@ impl Library {
     pub(super) fn fetched(&mut self, id: ContentId, peer: PeerId, part: Part, fetched: Fetched, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         match fetched {
-            Fetched::Right => entry.gain(&peer, part, now),
+            Fetched::Right(round_trip) => entry.gain(&peer, part, round_trip, now),
             Fetched::Wrong => {
                 entry.blame(&peer);
                 self.outputs.push_back(Output::Tell(Told::Corrupt { id, peer }));

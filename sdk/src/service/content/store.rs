@@ -141,7 +141,7 @@ impl Store {
     pub(super) fn bytes(&self) -> Option<Bytes> {
         match self {
             Self::Bytes(bytes) => Some(bytes.clone()),
-            Self::Memory(groups) => Some(lock(groups).values().flat_map(|group| group.iter().copied()).collect()),
+            Self::Memory(groups) => Some(lock(groups).values().map(|group| &group[..]).collect::<Vec<_>>().concat().into()),
             Self::File(_) => None,
         }
     }

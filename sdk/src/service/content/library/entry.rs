@@ -16,8 +16,12 @@ use super::reveal::Reveals;
 const PEERS_MAX: usize = 64;
 /// Whoever sent something wrong is remembered; past so many, the content is nobody's friend and is not asked for again.
 const BLAMED_MAX: usize = 256;
-/// So long a neighbor's answers are to be asked for ahead.
-const AHEAD: Duration = Duration::from_millis(200);
+/// So long a neighbor's answers are to be asked for ahead of the round trip: what is more only waits there, while somebody else could
+/// have begun to pass it on.
+const AHEAD: Duration = Duration::from_millis(50);
+/// What the round trip counts for before it is known, and at most.
+const ROUND_TRIP_START: Duration = Duration::from_millis(150);
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// Groups asked of one neighbor ahead.
 const AHEAD_GROUPS: (usize, usize) = (2, 32);
 /// Bytes per second of a neighbor that has not sent anything yet.
@@ -87,6 +91,7 @@ pub(super) struct Peer {
     pub(super) gained_at: Time,
     asked: BTreeSet<u32>,
     rate: f64,
+    round_trip: Duration,
     last: Time,
     cool_until: Time,
 }
@@ -115,7 +120,7 @@ impl Entry {
 
     /// Of a content that we share.
     pub(super) fn source(id: ContentId, me: &PeerId) -> Self {
-        let role = Role::Source(Reveals::new(id.groups()));
+        let role = Role::Source(Reveals::new(&id));
         let mut entry = Self::new(id, me, role, Groups::all(id.groups()), true);
         entry.told_whole = true;
         entry
@@ -166,11 +171,14 @@ impl Entry {
 
     /// How far it has come.
     pub(in super::super) fn progress(&self) -> Progress {
+        let bytes = |groups: u64| (groups * self.id.group_bytes()).min(self.id.len);
         Progress {
             len: self.id.len,
-            have: (u64::from(self.have.count()) * self.id.group_bytes()).min(self.id.len),
+            have: bytes(self.have.count().into()),
             served: self.served,
+            elsewhere: bytes(self.copies.iter().filter(|copies| **copies > 0).count() as u64),
             holders: self.peers.values().filter(|peer| peer.have.count() > 0).count(),
+            active: self.peers.values().filter(|peer| !peer.asked.is_empty()).count(),
             complete: self.is_whole(),
         }
     }
@@ -214,6 +222,7 @@ impl Entry {
             gained_at: now,
             asked: BTreeSet::new(),
             rate: RATE_START,
+            round_trip: ROUND_TRIP_START,
             last: now,
             cool_until: Time::default(),
         });
@@ -236,7 +245,7 @@ impl Entry {
         }
         peer.wants &= !peer.have.is_all();
         if let Role::Source(reveals) = &mut self.role {
-            reveals.has(from, groups.iter().copied());
+            reveals.has(from, groups.iter().copied(), now);
         }
     }
 
@@ -293,8 +302,11 @@ impl Entry {
         }
     }
 
-    /// Something came, and is right.
-    pub(super) fn gain(&mut self, from: &PeerId, part: Part, now: Time) {
+    /// Something came, and is right. A question and its answer take `round_trip` with that neighbor.
+    pub(super) fn gain(&mut self, from: &PeerId, part: Part, round_trip: Duration, now: Time) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.round_trip = round_trip.min(ROUND_TRIP_MAX);
+        }
         match part {
             Part::Leaves => {
                 (self.proved, self.leaves_asked) = (true, None);
@@ -382,7 +394,7 @@ impl Entry {
     fn next(&mut self, from: &PeerId, now: Time) -> Option<u32> {
         let start = self.roll(self.have.len());
         let peer = self.peers.get(from)?;
-        let ahead = (peer.rate * AHEAD.as_secs_f64() / self.id.group_bytes() as f64).ceil() as usize;
+        let ahead = (peer.rate * (peer.round_trip + AHEAD).as_secs_f64() / self.id.group_bytes() as f64).ceil() as usize;
         if peer.asked.len() >= ahead.clamp(AHEAD_GROUPS.0, AHEAD_GROUPS.1) {
             return None;
         }
