@@ -2,11 +2,12 @@
 
 use peerflock_proto::sim::guess::{Dialing, View, hello, share};
 use peerflock_proto::{Boot, CloseReason, Identity, PeerId};
+use peerflock_tests::game::seconds;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use super::config;
 use super::hand::{Hand, address, key, mesh};
-use super::{config, seconds};
 
 const IDENTITIES: u8 = 10;
 const TRIES: usize = 1_000;
