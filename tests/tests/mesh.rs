@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
+use peerflock_proto::wire::WIRE_VERSION;
 use peerflock_proto::{
     Change, CloseReason, Config, Event, Farewell, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError, Shape,
     Target, Value, WorldEvent,
@@ -376,12 +377,11 @@ fn garbage_from_a_stranger_or_a_member_breaks_nothing() {
     for length in 0..600_usize {
         let bytes: Bytes = (0..length).map(|byte| (byte * 31 + length) as u8).collect();
         sim.input(0, Input::Datagram { link, bytes: bytes.clone() });
-        let mut versioned = bytes.to_vec();
-        versioned.insert(0, 1);
-        sim.input(0, Input::Datagram { link, bytes: versioned.into() });
         let stranger = sim.with(0, |node, now| node.accept(([10, 9, 9, 9], length as u16).into(), now));
         if let Ok(stranger) = stranger {
-            sim.input(0, Input::Frame { link: stranger, bytes });
+            // Of our version, so that the decoder reads on.
+            let versioned = [&[WIRE_VERSION], &bytes[..]].concat();
+            sim.input(0, Input::Frame { link: stranger, bytes: versioned.into() });
         }
     }
     assert!(sim.node(0).counters().violations > 0);
