@@ -19,4 +19,5 @@ pub mod fuzzing;
 pub mod game;
 pub mod mutator;
 pub mod ownership;
+pub mod seeds;
 pub mod wiretap;
