@@ -136,12 +136,10 @@ impl Node {
                     self.want_keyframe(link, origin, frame.header.tick, now);
                 }
             }
-            Received::OtherBaseline(tick) => {
-                tracing::warn!(target: "peerflock::state", ?origin, ?tick, "what we have is not what its origin has");
-                self.counters.state_packets_undecodable += 1;
-                self.want_keyframe(link, origin, tick, now);
-            }
-            Received::MissingBaseline(tick) => {
+            Received::NoBaseline { tick, differs } => {
+                if differs {
+                    tracing::warn!(target: "peerflock::state", ?origin, ?tick, "what we have is not what its origin has");
+                }
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);
             }

@@ -46,10 +46,9 @@ pub(crate) struct PieceHeader {
 pub(crate) enum Received {
     /// These claims changed.
     Claims(Vec<ClaimChange>),
-    /// It is a difference from a tick that we do not have: ask a neighbor for a keyframe.
-    MissingBaseline(Tick),
-    /// It is a difference from a tick that we have, but not as its origin has it: all kept ticks are forgotten. Ask for a keyframe, too.
-    OtherBaseline(Tick),
+    /// It is a difference from a tick that we do not have: ask a neighbor for a keyframe. `differs` if we had it, but not as its origin
+    /// has it: all kept ticks are forgotten.
+    NoBaseline { tick: Tick, differs: bool },
 }
 
 /// One origin's claims.
@@ -144,7 +143,7 @@ impl Replica {
         let known = |tick: Option<Tick>| tick.map(|tick| self.snapshot(tick).cloned().ok_or(tick)).transpose();
         let (baseline, reference) = match (known(header.baseline), known(header.reference)) {
             (Ok(baseline), Ok(reference)) => (baseline, reference),
-            (Err(tick), _) => return Ok(Received::MissingBaseline(tick)),
+            (Err(tick), _) => return Ok(Received::NoBaseline { tick, differs: false }),
             // The origin will know before long that we have the one without the other.
             (_, Err(_)) => return Ok(Received::Claims(Vec::new())),
         };
@@ -158,7 +157,7 @@ impl Replica {
             && piece.as_ref().map_or(true, |piece| piece.check != header.check)
         {
             self.forget_ticks();
-            return Ok(Received::OtherBaseline(tick));
+            return Ok(Received::NoBaseline { tick, differs: true });
         }
         let piece = piece?;
         if header.pieces == 1 {
@@ -473,7 +472,10 @@ mod tests {
         let late = &late[0];
         assert_eq!(claims(receive(&mut replica, 2, (0, 1), Some(1), late)), []);
         assert_eq!(replica.claims.len(), 2);
-        assert!(matches!(receive(&mut replica, 9, (0, 1), Some(8), late), Received::MissingBaseline(Tick(8))));
+        assert!(matches!(
+            receive(&mut replica, 9, (0, 1), Some(8), late),
+            Received::NoBaseline { tick: Tick(8), differs: false }
+        ));
     }
 
     #[test]
@@ -529,7 +531,8 @@ mod tests {
             let (mut tick, mut noticed) = (2, false);
             while !noticed && tick < 8 {
                 let (pieces, _) = encode(snapshot(tick, &places(1)), Some(&truth), 1_000);
-                noticed = matches!(receive(&mut replica, tick, &pieces[0]), Received::OtherBaseline(Tick(1)));
+                noticed =
+                    matches!(receive(&mut replica, tick, &pieces[0]), Received::NoBaseline { tick: Tick(1), differs: true });
                 tick += 1;
             }
             assert!(noticed, "entity {wrong} was otherwise");
