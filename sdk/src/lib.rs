@@ -104,6 +104,7 @@ mod peer_mesh;
 mod reach;
 pub mod resolve;
 pub mod service;
+mod sync;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 

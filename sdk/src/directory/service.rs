@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use peerflock_proto::PeerId;
@@ -25,6 +25,7 @@ use crate::identity::{self, IdentityError};
 use crate::link::gate::{Bucket, Gate, network};
 use crate::link::{canonical, probe, tls};
 use crate::resolve::write_whole;
+use crate::sync::lock;
 
 /// What the files are called in the folder for data.
 const KEY_FILE: &str = "directory.key";
@@ -462,9 +463,4 @@ fn transport() -> TransportConfig {
 
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Locks even after a panic elsewhere: what is behind these locks is whole at every moment at which they are free.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
