@@ -59,6 +59,7 @@ pub mod content;
 pub mod documents;
 mod host;
 mod inbox;
+mod queue;
 mod roster;
 #[cfg(feature = "test-utils")]
 pub mod sim;
