@@ -61,6 +61,7 @@ mod host;
 mod inbox;
 mod queue;
 mod roster;
+mod signer;
 #[cfg(feature = "test-utils")]
 pub mod sim;
 pub mod topics;
