@@ -1,14 +1,16 @@
 //! What another member says of the entities that it owns: its claims, put together from pieces.
 
+mod assembly;
 mod claims;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use self::assembly::Assembly;
 pub(crate) use self::claims::ClaimChange;
 use self::claims::{Claims, Moment, News};
 use super::acks::{Acked, HISTORY_TICKS};
-use super::coder::{self, Assembler, Basis, Item, Models, Piece, Said};
+use super::coder::{self, Assembler, Basis, Item, Piece, Said};
 use super::registry::Registry;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{Boot, EntityId, Tick};
@@ -62,18 +64,6 @@ pub(crate) struct Replica {
     acked: Acked,
     /// The tick of the first piece.
     first_heard: Option<Tick>,
-}
-
-/// The pieces of a tick that is not whole yet.
-#[derive(Debug)]
-struct Assembly {
-    /// What all of them are differences from: baseline and reference.
-    bases: (Option<Tick>, Option<Tick>),
-    got: Vec<bool>,
-    changed: Vec<(usize, Arc<Record>)>,
-    removed: Vec<EntityId>,
-    items: Vec<Item>,
-    models: Option<Models>,
 }
 
 impl Replica {
@@ -184,7 +174,7 @@ impl Replica {
             self.assemblies.remove(&header.tick);
             return Err(DecodeError::TooLong(limits.entities_per_origin));
         }
-        if assembly.got.iter().all(|got| *got)
+        if assembly.is_whole()
             && let Some(assembly) = self.assemblies.remove(&header.tick)
         {
             changes.extend(self.complete(header, assembly, baseline, limits)?);
@@ -342,42 +332,6 @@ impl Replica {
     }
 }
 
-impl Assembly {
-    fn of(header: &PieceHeader) -> Self {
-        Self {
-            bases: (header.baseline, header.reference),
-            got: vec![false; header.pieces],
-            changed: Vec::new(),
-            removed: Vec::new(),
-            items: Vec::new(),
-            models: None,
-        }
-    }
-
-    /// Adds a piece; false if it was there.
-    fn add(&mut self, header: &PieceHeader, piece: Piece) -> Result<bool, DecodeError> {
-        if self.bases != (header.baseline, header.reference) || self.got.len() != header.pieces {
-            return Err(DecodeError::Malformed);
-        }
-        let number = header.piece;
-        let got = self.got.get_mut(number).ok_or(DecodeError::Malformed)?;
-        if std::mem::replace(got, true) {
-            return Ok(false);
-        }
-        self.changed.extend(piece.changed);
-        self.removed.extend(piece.removed);
-        self.items.extend(piece.items);
-        if number == 0 {
-            self.models = Some(piece.models);
-        }
-        Ok(true)
-    }
-
-    fn len(&self) -> usize {
-        self.changed.len() + self.removed.len() + self.items.iter().map(Item::weight).sum::<usize>()
-    }
-}
-
 /// Those that items say are gone.
 fn gone(items: &[Item]) -> impl Iterator<Item = EntityId> {
     items.iter().filter(|item| item.said == Said::Gone).map(|item| item.entity)
@@ -403,7 +357,7 @@ fn merge(base: &[Arc<Record>], changed: Vec<Arc<Record>>, removed: &[EntityId]) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::coder::Body;
+    use super::super::coder::{Body, Models};
     use super::super::{Group, Kind, KindId, Orphan, Shape, Value};
     use super::*;
     use crate::config::Limits;
