@@ -67,14 +67,8 @@ impl Wires {
     pub fn new(pairs: &[(usize, usize)], config: &Config) -> Self {
         remember_signatures();
         let count = pairs.iter().map(|(one, other)| one.max(other) + 1).max().unwrap_or_default();
-        let key = MeshKey::open(MeshId::from_name("wires"));
-        let node = |index: usize| {
-            let seed = [index as u8 + 1; 32];
-            let config = Config { addresses: vec![address(index)], ..config.clone() };
-            Node::new(config, Identity::from_seed(seed), key.clone(), seed, Time(0))
-        };
         let mut wires = Self {
-            nodes: (0..count).map(node).collect(),
+            nodes: (0..count).map(|index| node(index, config, Time(0))).collect(),
             pairs: pairs.iter().flat_map(|(one, other)| [(*one, *other), (*other, *one)]).collect(),
             ends: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -99,6 +93,19 @@ impl Wires {
     /// As [`Wires::new`].
     pub fn row(count: usize, config: &Config) -> Self {
         Self::new(&(1..count).map(|index| (index - 1, index)).collect::<Vec<_>>(), config)
+    }
+
+    /// One more node that can reach those, and dials them in that order, with so much time between.
+    pub fn join(&mut self, others: &[usize], config: &Config, pause: Duration) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(node(index, config, self.now));
+        for other in others {
+            self.pairs.extend([(index, *other), (*other, index)]);
+            let candidate = Candidate { address: address(*other), peer: None };
+            self.input(index, Input::Candidates(vec![candidate]));
+            self.run(pause);
+        }
+        index
     }
 
     /// From now on `tap` sees all that passes, and may alter it.
@@ -269,6 +276,12 @@ impl fmt::Debug for Wires {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wires").field("nodes", &self.nodes).field("now", &self.now).finish_non_exhaustive()
     }
+}
+
+fn node(index: usize, config: &Config, now: Time) -> Node {
+    let seed = [index as u8 + 1; 32];
+    let config = Config { addresses: vec![address(index)], ..config.clone() };
+    Node::new(config, Identity::from_seed(seed), MeshKey::open(MeshId::from_name("wires")), seed, now)
 }
 
 /// Where the node of that index is.

@@ -61,6 +61,7 @@ use crate::overlay::{Book, Link, Overlay, Quota};
 use crate::roster::{Clock, Roster};
 use crate::state::acks::AckTable;
 use crate::state::author::Author;
+use crate::state::digest::Digester;
 use crate::state::replica::Replica;
 use crate::state::world::{Surroundings, World};
 use crate::time::{MeshTime, Time};
@@ -102,6 +103,7 @@ pub struct Node {
     clock: Clock,
 
     author: Author,
+    digester: Digester,
     replicas: BTreeMap<PeerId, Replica>,
     acks: AckTable,
     world: World,
@@ -163,6 +165,7 @@ impl Node {
             roster: Roster::new(me),
             clock: Clock::opened(now),
             author: Author::new(&config.registry),
+            digester: Digester::default(),
             replicas: BTreeMap::new(),
             acks: AckTable::default(),
             world: World::new(me, &config),

@@ -8,6 +8,7 @@ pub(crate) mod acks;
 pub(crate) mod author;
 pub(crate) mod backlog;
 pub(crate) mod coder;
+pub(crate) mod digest;
 pub(crate) mod ownership;
 pub mod quantize;
 mod registry;

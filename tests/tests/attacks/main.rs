@@ -6,6 +6,7 @@ mod dictionary;
 mod forging;
 mod hand;
 mod handshake;
+mod lending;
 mod members;
 mod passwords;
 mod strangers;

@@ -28,6 +28,8 @@ const IMPROVE_EVERY: Duration = Duration::from_millis(500);
 const HEARTBEAT_PER_MEMBER: Duration = Duration::from_millis(4);
 /// A tick that is lost is not sent again. Whoever has nothing to say says that, reliably, with every so manieth sign of life.
 const IDLE_TICKS: u32 = 4;
+/// So often we say what a tick of ours was as a whole: until then, who was lent our world takes a neighbor's word for it.
+const DIGEST_EVERY: Duration = Duration::from_millis(500);
 /// Signs of life come so much more often while somebody may not have our world as it is: the last tick before a pause may be lost.
 const UNCONFIRMED_PART: u32 = 3;
 /// So many signs of life may be missing.
@@ -54,6 +56,8 @@ pub(super) struct Pace {
     part: u8,
     /// Our presence changed and is to be told.
     presence_due: bool,
+    /// When we say next what a tick of ours was as a whole.
+    next_digest: Time,
 }
 
 impl Pace {
@@ -67,6 +71,7 @@ impl Pace {
             next_comparison: now,
             part: 0,
             presence_due: false,
+            next_digest: now,
         }
     }
 
@@ -225,13 +230,19 @@ impl Node {
         let room = if relayed { RELAYED_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
         let acks = self.own_acks(snapshot.tick);
         let ack_bytes = acks.as_ref().map_or(0, |acks| tick_frame::encode(header(&snapshot, 0, 1, basis), Some(acks), &[]).len());
+        let digest = baseline.as_deref().filter(|_| now >= self.pace.next_digest).map(|baseline| {
+            self.pace.next_digest = now + DIGEST_EVERY;
+            self.digester.digest(baseline)
+        });
+        let beside = ack_bytes + digest.map_or(0, |digest| digest.len());
         let (bodies, models) =
-            coder::encode(&snapshot, basis, &self.config.registry, room - tick_frame::HEADER_BYTES_MAX - ack_bytes);
+            coder::encode(&snapshot, basis, &self.config.registry, room - tick_frame::HEADER_BYTES_MAX - beside);
         snapshot.models = Arc::new(models);
         let pieces = bodies.len();
-        self.spend(bodies.iter().map(|body| body.bytes.len()).sum::<usize>() + ack_bytes, pieces);
+        self.spend(bodies.iter().map(|body| body.bytes.len()).sum::<usize>() + beside, pieces);
         for (piece, body) in bodies.iter().enumerate() {
-            let header = PieceHeader { check: body.check, ..header(&snapshot, piece, pieces, basis) };
+            let digest = digest.filter(|_| piece == 0);
+            let header = PieceHeader { check: body.check, digest, ..header(&snapshot, piece, pieces, basis) };
             let payload = tick_frame::encode(header, acks.as_ref().filter(|_| piece == 0), &body.bytes);
             self.packet_seq = self.packet_seq.wrapping_add(1);
             let hop_limit = if relayed { self.config.hop_limit } else { UNRELAYED_HOP_LIMIT };
@@ -345,5 +356,6 @@ impl Node {
 fn header(snapshot: &Snapshot, piece: usize, pieces: usize, basis: Option<Basis<'_>>) -> PieceHeader {
     let baseline = basis.map(|basis| basis.baseline.tick);
     let reference = basis.and_then(|basis| basis.reference).map(|reference| reference.tick);
-    PieceHeader { tick: snapshot.tick, at: snapshot.at, piece, pieces, baseline, reference, partial: snapshot.partial, check: 0 }
+    let Snapshot { tick, at, partial, .. } = *snapshot;
+    PieceHeader { tick, at, piece, pieces, baseline, reference, partial, check: 0, digest: None }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{CloseReason, Node};
+use crate::flood::Altered;
 use crate::id::{LinkId, PeerId, Tick};
 use crate::state::coder::{self, Assembler, Models};
 use crate::state::replica::Replica;
@@ -35,18 +36,25 @@ pub(super) struct Keyframes {
     /// By neighbor and origin: from when on we serve them again.
     served: BTreeMap<(LinkId, PeerId), Time>,
     parts: BTreeMap<(LinkId, PeerId), (Tick, Vec<Option<Bytes>>)>,
+    /// By origin: from which neighbor, and when, its keyframe came last, if not from itself.
+    lenders: BTreeMap<PeerId, Altered>,
+    /// By origin: whose keyframe was not what the origin had.
+    liars: BTreeMap<PeerId, PeerId>,
 }
 
 impl Keyframes {
     pub(super) fn link_down(&mut self, link: LinkId) {
         self.parts.retain(|(from, _), _| *from != link);
         self.served.retain(|(to, _), _| *to != link);
+        self.lenders.retain(|_, lent| lent.by != link);
     }
 
     pub(super) fn forget(&mut self, origin: &PeerId) {
         self.asked.remove(origin);
         self.served.retain(|(_, of), _| of != origin);
         self.parts.retain(|(_, of), _| of != origin);
+        self.lenders.remove(origin);
+        self.liars.remove(origin);
     }
 
     /// Adds a part; all of them in order, once they are there.
@@ -72,7 +80,35 @@ impl Node {
         }
         self.keyframes.asked.insert(origin, now);
         self.counters.keyframes_wanted += 1;
+        let link = self.overlay.neighbor(&origin).filter(|_| self.keyframes.liars.contains_key(&origin)).unwrap_or(link);
+        let link = if self.lies_of(&origin, link) { self.others(&origin).next().unwrap_or(link) } else { link };
         self.say_to(link, &Frame::WantKeyframe { origin, tick });
+    }
+
+    /// What a neighbor said of an origin's world was not so: the next is asked of somebody else. `proved`: it is the origin itself that
+    /// said so; a neighbor that passed that on may have altered it, to have another suspected.
+    pub(super) fn distrust_keyframe(&mut self, origin: PeerId, proved: bool, now: Time) {
+        let Some(lent) = self.keyframes.lenders.remove(&origin) else { return };
+        let Some(lender) = self.overlay.get(lent.by).and_then(|held| held.peer) else { return };
+        tracing::warn!(target: "peerflock::state", ?origin, ?lender, "a keyframe that was not what its origin had");
+        self.counters.forgeries += 1;
+        self.keyframes.asked.remove(&origin);
+        self.keyframes.liars.insert(origin, lender);
+        if proved {
+            self.note_lie(lent, now);
+        }
+    }
+
+    /// Whether what comes by a link of an origin's world is not asked for: it was wrong before, and there are others to ask.
+    fn lies_of(&self, origin: &PeerId, link: LinkId) -> bool {
+        let peer = self.overlay.get(link).and_then(|held| held.peer);
+        peer.is_some() && self.keyframes.liars.get(origin) == peer.as_ref() && self.others(origin).next().is_some()
+    }
+
+    /// The links to those who did not lie about an origin.
+    fn others(&self, origin: &PeerId) -> impl Iterator<Item = LinkId> {
+        let liar = self.keyframes.liars.get(origin);
+        self.overlay.neighbors().filter(move |(_, peer)| Some(peer) != liar).map(|(link, _)| link)
     }
 
     /// A neighbor asks for an origin's world.
@@ -126,6 +162,7 @@ impl Node {
             || parts == 0
             || parts > KEYFRAME_PARTS_MAX
             || keyframe.body.len() > KEYFRAME_PART_BYTES
+            || self.lies_of(&origin, link)
         {
             return;
         }
@@ -136,7 +173,13 @@ impl Node {
             Ok((models, records)) => {
                 let replica = self.replicas.entry(origin).or_insert_with(|| Replica::new(keyframe.boot));
                 let (records, models) = (Arc::new(records), Arc::new(models));
-                let changes = replica.adopt_snapshot(Snapshot { partial, ..Snapshot::whole(tick, at, records, models) });
+                let own = self.overlay.neighbor(&origin) == Some(link);
+                if own {
+                    self.keyframes.lenders.remove(&origin);
+                } else {
+                    self.keyframes.lenders.insert(origin, Altered { by: link, at: now });
+                }
+                let changes = replica.adopt_keyframe(Snapshot { partial, ..Snapshot::whole(tick, at, records, models) }, own);
                 let (world, mut around) = self.world(now);
                 world.claimed(origin, changes, &mut around);
             }

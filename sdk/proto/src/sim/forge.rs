@@ -1,10 +1,13 @@
 //! What a dishonest member can make: frames, parcels and claims put together by hand from the real parts, for tests that play it.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
+use crate::config::Limits;
 use crate::id::{Boot, EntityId, Identity, MeshId, PeerId, Tick};
-use crate::state::coder::{self, Models};
+use crate::state::coder::{self, Assembler, Models};
 use crate::state::replica::PieceHeader;
 use crate::state::snapshot::{Record, Snapshot};
 use crate::state::{KindId, Orphan, Registry, Value, tick_frame};
@@ -177,6 +180,7 @@ impl Claim {
             reference: None,
             partial: true,
             check: pieces[0].check,
+            digest: None,
         };
         let payload = tick_frame::encode(header, None, &pieces[0].bytes).into();
         let (whose, relayed) = self.of.map_or((Whose::Neighbor, false), |(peer, boot)| (Whose::Named(peer, boot), true));
@@ -230,6 +234,38 @@ pub fn keyframe(origin: PeerId, boot: Boot, tick: Tick, (part, parts, models): (
     let body = Bytes::copy_from_slice(&body[..body.len().min(FRAME_BYTES_MAX - 256)]);
     let keyframe = Keyframe { origin, boot, tick, at: MeshTime(0), partial: false, part, parts, models, body };
     Frame::Keyframe(keyframe).encode().expect("it was cut to fit")
+}
+
+/// The same, of a part of a keyframe as an honest member sent it: all values of `origin` that `alter` gives another are that. None where
+/// it is no such part, or nothing was altered.
+pub fn alter_keyframe(
+    bytes: &Bytes,
+    origin: PeerId,
+    registry: &Registry,
+    alter: impl Fn(KindId, &Value) -> Option<Value>,
+) -> Option<Bytes> {
+    let Ok(Frame::Keyframe(mut keyframe)) = Frame::decode(bytes, FRAME_BYTES_MAX) else { return None };
+    if keyframe.origin != origin || keyframe.part < keyframe.models {
+        return None;
+    }
+    let mut assembler = Assembler::default();
+    let limits = Limits::default();
+    for item in coder::decode(&keyframe.body, Tick(0), None, registry, limits.entities_per_origin).ok()?.items {
+        assembler.add(item, None, &limits).ok()?;
+    }
+    let mut altered = false;
+    let mut records = assembler.finish().ok()?;
+    for record in records.iter_mut().map(Arc::make_mut) {
+        for (kind, value) in record.components().to_vec() {
+            if let Some(lie) = alter(kind, &value) {
+                record.set(kind, lie);
+                altered = true;
+            }
+        }
+    }
+    let snapshot = Snapshot::whole(keyframe.tick, keyframe.at, Arc::new(records), Models::new(registry).into());
+    keyframe.body = coder::encode(&snapshot, None, registry, FRAME_BYTES_MAX).0.swap_remove(0).bytes.into();
+    altered.then(|| Frame::Keyframe(keyframe).encode())?
 }
 
 /// Bytes as the codec makes them of any value, with the version in front: for frames that no honest member would send.

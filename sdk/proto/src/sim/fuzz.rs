@@ -64,6 +64,7 @@ impl Default for Story {
                 reference: None,
                 partial: false,
                 check,
+                digest: None,
             };
             let pieces = pieces.iter().enumerate();
             ticks.push(pieces.map(|(piece, body)| tick_frame::encode(header(piece, body.check), None, &body.bytes)).collect());

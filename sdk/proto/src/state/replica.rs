@@ -11,6 +11,7 @@ pub(crate) use self::claims::ClaimChange;
 use self::claims::{Claims, Moment, News};
 use super::acks::{Acked, HISTORY_TICKS};
 use super::coder::{self, Assembler, Basis, Item, Piece, Said};
+use super::digest::{Digester, StateDigest};
 use super::registry::Registry;
 use super::snapshot::{Record, Snapshot};
 use crate::id::{Boot, EntityId, Tick};
@@ -24,6 +25,8 @@ const ASSEMBLIES_MAX: usize = 4;
 const STARVED_TICKS: u32 = 10;
 /// Ticks kept before the oldest that the origin still builds on: for what comes late.
 pub(crate) const SLACK_TICKS: u32 = 24;
+/// So many pieces far older than a keyframe that was lent: then it is the keyframe that is wrong.
+const ANCIENT_MAX: u8 = 8;
 /// Most pieces of one tick.
 pub(crate) const PIECES_MAX: usize = 4_096;
 
@@ -41,6 +44,8 @@ pub(crate) struct PieceHeader {
     pub(crate) partial: bool,
     /// What the piece comes to where the baseline is what it was for the origin; nothing without a baseline.
     pub(crate) check: u16,
+    /// What the origin says that the baseline is, now and then.
+    pub(crate) digest: Option<StateDigest>,
 }
 
 /// What became of a piece.
@@ -48,9 +53,19 @@ pub(crate) struct PieceHeader {
 pub(crate) enum Received {
     /// These claims changed.
     Claims(Vec<ClaimChange>),
-    /// It is a difference from a tick that we do not have: ask a neighbor for a keyframe. `differs` if we had it, but not as its origin
-    /// has it: all kept ticks are forgotten.
-    NoBaseline { tick: Tick, differs: bool },
+    /// It is a difference from this tick, on which nothing can be built here: ask a neighbor for a keyframe.
+    NoBaseline { tick: Tick, fault: Fault },
+}
+
+/// What is wrong with a baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// We do not have it.
+    Missing,
+    /// We have it, but not as its origin has it: all kept ticks are forgotten.
+    Differs,
+    /// The same, and it is a neighbor's keyframe that was not what its origin had.
+    Lent,
 }
 
 /// One origin's claims.
@@ -64,6 +79,10 @@ pub(crate) struct Replica {
     acked: Acked,
     /// The tick of the first piece.
     first_heard: Option<Tick>,
+    /// What we have is built on a neighbor's keyframe of this tick, and the origin has not confirmed it yet.
+    lent: Option<Tick>,
+    /// Pieces in a row that were far older than what was lent.
+    ancient: u8,
 }
 
 impl Replica {
@@ -75,6 +94,8 @@ impl Replica {
             assemblies: BTreeMap::new(),
             acked: Acked::default(),
             first_heard: None,
+            lent: None,
+            ancient: 0,
         }
     }
 
@@ -127,16 +148,35 @@ impl Replica {
         }) {
             return Err(DecodeError::Malformed);
         }
-        if self.snapshot(header.tick).is_some() || self.is_ancient(header.tick) {
+        if self.is_ancient(header.tick) {
+            self.ancient = self.ancient.saturating_add(1);
+            return Ok(if self.lent.is_some() && self.ancient >= ANCIENT_MAX {
+                self.forget_ticks();
+                Received::NoBaseline { tick: header.tick, fault: Fault::Lent }
+            } else {
+                Received::Claims(Vec::new())
+            });
+        }
+        self.ancient = 0;
+        if self.snapshot(header.tick).is_some() {
             return Ok(Received::Claims(Vec::new()));
         }
         let known = |tick: Option<Tick>| tick.map(|tick| self.snapshot(tick).cloned().ok_or(tick)).transpose();
         let (baseline, reference) = match (known(header.baseline), known(header.reference)) {
             (Ok(baseline), Ok(reference)) => (baseline, reference),
-            (Err(tick), _) => return Ok(Received::NoBaseline { tick, differs: false }),
+            (Err(tick), _) => return Ok(Received::NoBaseline { tick, fault: Fault::Missing }),
             // The origin will know before long that we have the one without the other.
             (_, Err(_)) => return Ok(Received::Claims(Vec::new())),
         };
+        if let (Some(lent), Some(digest), Some(baseline)) = (self.lent, header.digest, &baseline) {
+            if Digester::default().digest(baseline) != digest {
+                let tick = baseline.tick;
+                self.forget_ticks();
+                return Ok(Received::NoBaseline { tick, fault: Fault::Lent });
+            }
+            // What is older may be built on something else.
+            self.lent = self.lent.filter(|_| baseline.tick < lent);
+        }
         if let Some(baseline) = header.baseline {
             self.forget_before(header.reference.unwrap_or(baseline).min(baseline));
         }
@@ -147,7 +187,7 @@ impl Replica {
             && piece.as_ref().map_or(true, |piece| piece.check != header.check)
         {
             self.forget_ticks();
-            return Ok(Received::NoBaseline { tick, differs: true });
+            return Ok(Received::NoBaseline { tick, fault: Fault::Differs });
         }
         let piece = piece?;
         if header.pieces == 1 {
@@ -285,10 +325,21 @@ impl Replica {
         self.history.clear();
         self.assemblies.clear();
         (self.first_heard, self.acked) = (None, Acked::default());
+        (self.lent, self.ancient) = (None, 0);
     }
 
-    /// Takes a whole snapshot in: from its pieces, or from a neighbor's keyframe.
-    pub(crate) fn adopt_snapshot(&mut self, snapshot: Snapshot) -> Vec<ClaimChange> {
+    /// Takes a keyframe in. `own`: the origin sent it itself, else it counts until the origin says otherwise.
+    pub(crate) fn adopt_keyframe(&mut self, snapshot: Snapshot, own: bool) -> Vec<ClaimChange> {
+        if !own {
+            self.lent = self.lent.max(Some(snapshot.tick));
+        } else if self.lent.is_some() {
+            self.forget_ticks();
+        }
+        self.adopt_snapshot(snapshot)
+    }
+
+    /// Takes a whole snapshot in.
+    fn adopt_snapshot(&mut self, snapshot: Snapshot) -> Vec<ClaimChange> {
         let news = snapshot.partial.then(|| News { said: snapshot.records.to_vec(), gone: Vec::new() });
         self.adopt(snapshot, news)
     }
@@ -393,7 +444,17 @@ mod tests {
 
     fn header(tick: u32, piece: usize, pieces: usize, baseline: Option<u32>, check: u16) -> PieceHeader {
         let baseline = baseline.map(Tick);
-        PieceHeader { tick: Tick(tick), at: MeshTime(0), piece, pieces, baseline, reference: None, partial: false, check }
+        PieceHeader {
+            tick: Tick(tick),
+            at: MeshTime(0),
+            piece,
+            pieces,
+            baseline,
+            reference: None,
+            partial: false,
+            check,
+            digest: None,
+        }
     }
 
     fn receive(
@@ -428,7 +489,7 @@ mod tests {
         assert_eq!(replica.claims.len(), 2);
         assert!(matches!(
             receive(&mut replica, 9, (0, 1), Some(8), late),
-            Received::NoBaseline { tick: Tick(8), differs: false }
+            Received::NoBaseline { tick: Tick(8), fault: Fault::Missing }
         ));
     }
 
@@ -438,7 +499,7 @@ mod tests {
         let first: Vec<_> = (0..100).map(|n| (n, 0)).collect();
         let second: Vec<_> = (0..100_u32).map(|n| (n, (n + 1).wrapping_mul(2_654_435_761) as i32)).collect();
         let (first, second) = (snapshot(1, &first), snapshot(2, &second));
-        replica.adopt_snapshot(first.clone());
+        replica.adopt_keyframe(first.clone(), true);
         let (pieces, second) = encode(second, Some(&first), 200);
         assert!(pieces.len() > 2);
         let take = |replica: &mut Replica, piece: usize| {
@@ -465,7 +526,7 @@ mod tests {
         let starved = 5 + STARVED_TICKS;
         receive(&mut replica, starved, (0, pieces.len()), None, &pieces[0]);
         assert!(replica.is_starved(Tick(starved)));
-        replica.adopt_snapshot(snapshot(starved, &places));
+        replica.adopt_keyframe(snapshot(starved, &places), true);
         assert!(!replica.is_starved(Tick(starved)));
         assert!(!replica.is_starved(Tick(starved + STARVED_TICKS - 1)));
         assert!(replica.is_starved(Tick(starved + STARVED_TICKS)));
@@ -481,17 +542,19 @@ mod tests {
         for wrong in [3, 50] {
             let mut replica = Replica::new(Boot(7));
             let lie: Vec<_> = places(0).into_iter().map(|(n, place)| (n, if n == wrong { 1_000 } else { place })).collect();
-            replica.adopt_snapshot(snapshot(1, &lie));
+            replica.adopt_keyframe(snapshot(1, &lie), false);
             let (mut tick, mut noticed) = (2, false);
             while !noticed && tick < 8 {
                 let (pieces, _) = encode(snapshot(tick, &places(1)), Some(&truth), 1_000);
-                noticed =
-                    matches!(receive(&mut replica, tick, &pieces[0]), Received::NoBaseline { tick: Tick(1), differs: true });
+                noticed = matches!(
+                    receive(&mut replica, tick, &pieces[0]),
+                    Received::NoBaseline { tick: Tick(1), fault: Fault::Differs }
+                );
                 tick += 1;
             }
             assert!(noticed, "entity {wrong} was otherwise");
             assert_eq!((replica.newest().is_none(), replica.acked()), (true, Acked::default()), "nothing is built on it");
-            replica.adopt_snapshot(truth.clone());
+            replica.adopt_keyframe(truth.clone(), false);
             assert_eq!(
                 claims(receive(&mut replica, tick, &encode(snapshot(tick, &places(1)), Some(&truth), 1_000).0[0])).len(),
                 1
@@ -502,7 +565,7 @@ mod tests {
             );
         }
         let mut replica = Replica::new(Boot(7));
-        replica.adopt_snapshot(truth);
+        replica.adopt_keyframe(truth, true);
         assert_eq!(claims(receive(&mut replica, 2, &pieces[0])), [(3, true)]);
     }
 }

@@ -114,6 +114,7 @@ impl Receiver {
                 reference,
                 partial: false,
                 check: body.check,
+                digest: None,
             };
             self.replica.receive(header, &body.bytes, &self.registry, &self.limits)?;
         }

@@ -1,13 +1,14 @@
 //! What a state packet holds: which piece of which tick, acknowledgements of others' ticks, and the coder's bits.
 
 use super::acks::{self, AckList};
+use super::digest::{DIGEST_BYTES, StateDigest};
 use super::replica::{PIECES_MAX, PieceHeader};
 use crate::id::Tick;
 use crate::time::MeshTime;
 use crate::wire::DecodeError;
 use crate::wire::bits::{BitReader, BitWriter};
 
-/// Longest header without acknowledgements, in bytes.
+/// Longest header without acknowledgements and digest, in bytes.
 pub(crate) const HEADER_BYTES_MAX: usize = 22;
 /// Bits that tell how many bits a tick takes.
 const WIDTH_BITS: u32 = 5;
@@ -38,6 +39,8 @@ pub(crate) fn encode(header: PieceHeader, acks: Option<&AckList>, body: &[u8]) -
     if let Some(baseline) = header.baseline {
         writer.unsigned(header.reference.map_or(0, |reference| baseline.0 - reference.0));
         writer.bits(header.check.into(), CHECK_BITS);
+        writer.bit(header.digest.is_some());
+        header.digest.iter().flatten().for_each(|byte| writer.bits((*byte).into(), u8::BITS));
     }
     writer.bit(header.partial);
     writer.bit(acks.is_some());
@@ -73,17 +76,28 @@ pub(crate) fn decode(bytes: &[u8], members_max: usize, now: MeshTime) -> Result<
         back => tick.0.checked_sub(back).map(Tick).map(Some).ok_or(DecodeError::Malformed),
     };
     let baseline = back(tick, reader.unsigned()?)?;
-    let (reference, check) = match baseline {
-        Some(baseline) => (back(baseline, reader.unsigned()?)?, reader.bits(CHECK_BITS)? as u16),
-        None => (None, 0),
+    let (reference, check, digest) = match baseline {
+        Some(baseline) => {
+            let (reference, check) = (back(baseline, reader.unsigned()?)?, reader.bits(CHECK_BITS)? as u16);
+            (reference, check, if reader.bit()? { Some(read_digest(&mut reader)?) } else { None })
+        }
+        None => (None, 0, None),
     };
     let partial = reader.bit()?;
     let acks = if reader.bit()? { Some(acks::read(&mut reader, members_max)?) } else { None };
     Ok(TickFrame {
-        header: PieceHeader { tick, at, piece, pieces, baseline, reference, partial, check },
+        header: PieceHeader { tick, at, piece, pieces, baseline, reference, partial, check, digest },
         acks,
         body: reader.rest(),
     })
+}
+
+fn read_digest(reader: &mut BitReader<'_>) -> Result<StateDigest, DecodeError> {
+    let mut digest = [0; DIGEST_BYTES];
+    for byte in &mut digest {
+        *byte = reader.bits(u8::BITS)? as u8;
+    }
+    Ok(digest)
 }
 
 fn write_tick(writer: &mut BitWriter, tick: Tick) {
@@ -114,9 +128,12 @@ mod tests {
             reference: Some(Tick(u32::MAX - 126)),
             partial: true,
             check: 0xabcd,
+            digest: None,
         };
+        assert!(encode(header, None, b"body").len() <= HEADER_BYTES_MAX + 4);
+        let header = PieceHeader { digest: Some(*b"sixteen bytes..."), ..header };
         let bytes = encode(header, None, b"body");
-        assert!(bytes.len() <= HEADER_BYTES_MAX + 4);
+        assert!(bytes.len() <= HEADER_BYTES_MAX + DIGEST_BYTES + 4);
         let frame = decode(&bytes, 10, now).unwrap();
         assert_eq!((frame.header, frame.body), (header, &b"body"[..]));
         assert_eq!(tick(&bytes), Ok(header.tick));
@@ -125,8 +142,16 @@ mod tests {
         assert_eq!(decode(&frame_bytes, 10, now).unwrap().acks, Some(acks));
         assert!(decode(&frame_bytes, 2, now).is_err());
         for small in [0, 1, 2, 255] {
-            let header =
-                PieceHeader { tick: Tick(small), pieces: 1, piece: 0, baseline: None, reference: None, check: 0, ..header };
+            let header = PieceHeader {
+                tick: Tick(small),
+                pieces: 1,
+                piece: 0,
+                baseline: None,
+                reference: None,
+                check: 0,
+                digest: None,
+                ..header
+            };
             assert_eq!(decode(&encode(header, None, b""), 2, now).unwrap().header, header);
         }
     }
