@@ -39,6 +39,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(400);
 const ANSWERS_SETTLE: Duration = Duration::from_millis(300);
 /// Nobody is so far ahead of what is known: an honest publisher counts on from there.
 const ORDER_STEP_MAX: u64 = 1 << 32;
+/// Orders at or past this are nobody's: counting from there would come to an end.
+const ORDER_MAX: u64 = u64::MAX / 2;
 /// Trees that are remembered.
 const TREES_MAX: usize = 1_024;
 
@@ -170,7 +172,7 @@ impl Engine {
         }
         let (seq, order) = self.own.entry(topic.clone()).or_default();
         *seq += 1;
-        *order = self.store.order(topic).max(*order).saturating_add(1);
+        *order = self.store.order(topic).unwrap_or_default().max(*order).saturating_add(1);
         let (seq, order) = (*seq, *order);
         let stream = StreamId { topic: topic.clone(), publisher: self.me.peer, boot: self.me.boot };
         let item = Item::new(&self.me.identity, &self.me.mesh, stream, seq, order, payload);
@@ -258,7 +260,9 @@ impl Engine {
     }
 
     fn is_genuine(&mut self, item: &Item) -> bool {
-        let near = item.order <= self.store.order(&item.stream.topic).saturating_add(ORDER_STEP_MAX);
+        // Who knows nothing of a topic cannot know how far it has come.
+        let known = self.store.order(&item.stream.topic);
+        let near = item.order < ORDER_MAX && known.is_none_or(|known| item.order <= known.saturating_add(ORDER_STEP_MAX));
         let genuine = near && item.is_genuine(&self.me.mesh);
         if !genuine {
             self.counters.forged += 1;
@@ -383,5 +387,32 @@ impl Service for Engine {
     fn poll_timeout(&self) -> Option<Time> {
         let times = [self.announce_at, self.hello.at, self.compare.at, self.ask.at, self.store.settles_at()];
         times.into_iter().flatten().chain(self.to_help.values().copied()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerflock_proto::{Config, Identity, MeshId, MeshKey};
+
+    use super::*;
+
+    fn node(number: u8) -> Node {
+        let key = MeshKey::open(MeshId::from_name("topics"));
+        Node::new(Config::default(), Identity::from_seed([number; 32]), key, [number; 32], Time(0))
+    }
+
+    #[test]
+    fn a_topic_that_somebody_drove_far_is_open_to_newcomers_and_none_is_driven_to_its_end() {
+        let (mut late, eve) = (Engine::new(&node(1)), Signer::of(&node(2)));
+        let item = |seq, order| {
+            let stream = StreamId { topic: "a".parse().unwrap(), publisher: eve.peer, boot: eve.boot };
+            Item::new(&eve.identity, &eve.mesh, stream, seq, order, Bytes::from_static(b"x"))
+        };
+        assert!(!late.is_genuine(&item(1, u64::MAX)) && !late.is_genuine(&item(1, ORDER_MAX)));
+        let far = item(1, 3 * ORDER_STEP_MAX);
+        assert!(late.is_genuine(&far));
+        late.store.take(far, Begin::First, Time(0));
+        assert!(late.is_genuine(&item(2, 4 * ORDER_STEP_MAX)) && !late.is_genuine(&item(2, 4 * ORDER_STEP_MAX + 1)));
+        assert_eq!(late.counters.forged, 3);
     }
 }
