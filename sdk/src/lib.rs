@@ -107,6 +107,7 @@ pub mod service;
 mod sync;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
+mod unix_time;
 
 pub use bytes::Bytes;
 pub use conditioner::{Conditioner, ParseConditionerError};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use peerflock_proto::PeerId;
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
@@ -26,6 +26,7 @@ use crate::link::gate::{Bucket, Gate, network};
 use crate::link::{canonical, probe, tls};
 use crate::resolve::write_whole;
 use crate::sync::lock;
+use crate::unix_time::unix_seconds;
 
 /// What the files are called in the folder for data.
 const KEY_FILE: &str = "directory.key";
@@ -167,7 +168,7 @@ impl DirectoryService {
         };
         let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let kept = options.data.as_ref().and_then(|folder| std::fs::read(folder.join(ENTRIES_FILE)).ok());
-        let store = Store::load(&kept.unwrap_or_default(), &options.limits, seconds());
+        let store = Store::load(&kept.unwrap_or_default(), &options.limits, unix_seconds());
         let inner = Arc::new(Inner {
             key: identity.peer_id(),
             options,
@@ -310,7 +311,7 @@ impl Inner {
         if !lock(&self.rates).admits(from.ip(), limits, Instant::now()) {
             return Answer::No(Refusal::TooMany);
         }
-        let now = seconds();
+        let now = unix_seconds();
         match decode::<Request>(bytes) {
             None => Answer::No(Refusal::Malformed),
             Some(Request::Register { topic, note, referral }) => {
@@ -412,7 +413,7 @@ async fn tidy(inner: Arc<Inner>) {
     let mut every = interval(TIDY_EVERY);
     loop {
         every.tick().await;
-        lock(&inner.store).expire(seconds());
+        lock(&inner.store).expire(unix_seconds());
         let of_tidy = inner.clone();
         // Files may take their time: not on a thread that serves players.
         let saved = tokio::task::spawn_blocking(move || of_tidy.save()).await;
@@ -459,8 +460,4 @@ fn transport() -> TransportConfig {
         .mtu_discovery_config(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
-}
-
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
