@@ -245,7 +245,8 @@ fn run(game: Game, path: PathBuf, order: &Order) -> Result<Stage, LaunchError> {
         let (output, for_out, for_err) = Output::create()?;
         let mut command = std::process::Command::new(&path);
         command.args(order.arguments()).stdin(std::process::Stdio::null()).stdout(for_out).stderr(for_err);
-        command.env_remove(game.password_variable);
+        // What it says last is shown to people.
+        command.env("NO_COLOR", "1").env_remove(game.password_variable);
         if let Some(password) = &order.password {
             command.env(game.password_variable, password);
         }

@@ -12,6 +12,7 @@
 //! | all of them | `peer_channel/` | what Peer Channel was made for: a test for each check of each scenario |
 //! | real QUIC on a network in memory, under a paused clock | `virtual_network.rs` | eight peers with loss, jitter and duplicates |
 //! | real processes on loopback | `processes.rs` | the game and the lobby as players start them |
+//! | the same with windows, mouse and keyboard | `windows.rs` | two people from the list of rooms into one game and back |
 //!
 //! What concerns one crate only is tested in that crate. `regressions.txt` holds every seed that failed once.
 
@@ -19,5 +20,6 @@ pub mod fuzzing;
 pub mod game;
 pub mod mutator;
 pub mod ownership;
+pub mod programs;
 pub mod seeds;
 pub mod wiretap;

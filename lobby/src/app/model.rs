@@ -125,12 +125,17 @@ impl Model {
 
     /// Puts `about` in front.
     pub(crate) fn ask(&mut self, about: About, wrong: Option<String>) {
+        if let Some(wrong) = &wrong {
+            tracing::info!(target: "peerflock::lobby", wrong, "asked again");
+        }
         self.dialog = Some(Dialog { about, wrong, peek: false });
     }
 
     /// Tells something good or bad.
     pub(crate) fn tell(&mut self, text: impl Into<String>, bad: bool) {
-        self.notice = Some(Notice { text: text.into(), bad, until: Instant::now() + NOTICE_STAYS });
+        let text = text.into();
+        tracing::info!(target: "peerflock::lobby", notice = text, bad);
+        self.notice = Some(Notice { text, bad, until: Instant::now() + NOTICE_STAYS });
     }
 
     /// Takes notices away that were there long enough.
@@ -162,8 +167,12 @@ impl Model {
         if visit.room.is_starting() {
             return Some("Starting...".into());
         }
-        let late: Vec<&str> =
-            visit.members.iter().filter(|member| !member.me && !member.ready).map(|member| member.name.as_str()).collect();
+        let late: Vec<&str> = visit
+            .members
+            .iter()
+            .filter(|member| !member.me && member.seated && !member.ready)
+            .map(|member| member.name.as_str())
+            .collect();
         match late[..] {
             [] => None,
             [one] => Some(format!("Waiting for {one} to be ready.")),

@@ -29,7 +29,7 @@ const TYPED_LINES_MAX: usize = 64;
 pub(super) fn create(common: &Common, name: &str, password: Option<&str>, players: u16, how: &Stay) -> Result<(), Trouble> {
     let mut options = options(common, how);
     let builder = options.create(name, password, launch::GAMES[0].name, players)?;
-    stay(builder, &options, how, common)
+    stay(builder, &options, true, how, common)
 }
 
 /// Joins a room, by its name on the network or by invitation, and stays in it.
@@ -39,7 +39,7 @@ pub(super) fn join(common: &Common, room: &str, password: Option<&str>, how: &St
         Ok(ticket) => options.join_by_ticket(&ticket, password)?,
         Err(_) => options.join(&find(common, room)?, password)?,
     };
-    stay(builder, &options, how, common)
+    stay(builder, &options, false, how, common)
 }
 
 fn options(common: &Common, how: &Stay) -> RoomOptions {
@@ -80,7 +80,8 @@ struct Visit<'a> {
     game: Option<Launch>,
 }
 
-fn stay(builder: PeerMeshBuilder, options: &RoomOptions, how: &Stay, common: &Common) -> Result<(), Trouble> {
+/// `opens`: it is nobody else's room, as far as is known.
+fn stay(builder: PeerMeshBuilder, options: &RoomOptions, opens: bool, how: &Stay, common: &Common) -> Result<(), Trouble> {
     let mesh = builder.start_in_background().wait().map_err(RoomError::from)?;
     let mut room = Room::new(mesh, options);
     room.set_ready(how.ready);
@@ -88,7 +89,9 @@ fn stay(builder: PeerMeshBuilder, options: &RoomOptions, how: &Stay, common: &Co
     let mut visit = Visit { room, common, how, unsaid: how.say.clone(), shown: 0, game: None };
     let name = text::clean_name(visit.room.name());
     let (here, words) = match visit.room.members().len() {
-        0 | 1 => ("opened", format!("{name} is open. You are the first; others can come in now.")),
+        0 | 1 if opens => ("opened", format!("{name} is open. You are the first; others can come in now.")),
+        // Who else is here comes right after the door has opened.
+        0 | 1 => ("joined", format!("You are in {name}.")),
         2 => ("joined", format!("You are in {name} with one other.")),
         count => ("joined", format!("You are in {name} with {} others.", count - 1)),
     };

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -195,13 +195,19 @@ async fn ask_around(options: &DoctorOptions) -> (Router, Vec<SocketAddr>, usize)
             }
         }
     }
-    // Routers for IPv6 do not translate.
-    others.retain(|other| canonical(*other).is_ipv4() && options.interface.reaches(other.ip()));
+    // Routers for IPv6 do not translate, so those are asked only where there is nothing else.
+    let four = own(&options.interface).iter().any(IpAddr::is_ipv4);
+    others.retain(|other| canonical(*other).is_ipv4() == four && options.interface.reaches(other.ip()));
     others.truncate(OTHERS_MAX);
     if others.is_empty() {
         return (Router::Unknown, Vec::new(), 0);
     }
-    let bind = if options.interface == Interface::Loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let bind = match (options.interface == Interface::Loopback, four) {
+        (true, true) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        (true, false) => Ipv6Addr::LOCALHOST.into(),
+        (false, true) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, false) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     let Ok(socket) = UdpSocket::bind((bind, 0)).await else { return (Router::Silent, Vec::new(), others.len()) };
     let answers = ask(&socket, &others).await;
     let port = socket.local_addr().map_or(0, |address| address.port());

@@ -134,7 +134,10 @@ fn is_ready(model: &Model) -> bool {
 fn seats(model: &Model) -> String {
     let Some(visit) = &model.visit else { return String::new() };
     match visit.room.facts() {
-        Some(facts) => format!("{} of {}", visit.members.len(), facts.players_max),
+        Some(facts) => {
+            let seated = visit.members.iter().filter(|member| member.seated).count();
+            format!("{seated} of {}", facts.players_max)
+        }
         None => visit.members.len().to_string(),
     }
 }

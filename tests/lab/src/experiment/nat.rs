@@ -7,18 +7,23 @@
 mod net;
 pub(crate) mod peer;
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::net::{Net, Set};
+use self::net::{Member, Net, Set};
 use super::Failure;
 use crate::report::{self, Report};
 
 /// How long each of a pair plays, once it runs.
 const PLAY_SECONDS: u64 = 6;
+/// How long the doctor takes, at most.
+const DOCTOR_SECONDS: u64 = 6;
+/// Where the member that can be reached listens.
+const MEMBER_PORT: u16 = 4_433;
 /// When one that moves does.
 const MOVE_AFTER_SECONDS: u64 = 2;
 /// Our own bound: a link within this is soon enough.
@@ -50,6 +55,8 @@ struct Outcome {
     seconds: Option<f64>,
     packets: u64,
     why: Option<String>,
+    /// Whether the doctor told the truth about both routers; in the first run only.
+    doctor: Option<bool>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
@@ -67,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         .filter(|set| options.only.as_ref().is_none_or(|only| set.name().contains(only.as_str())))
         .collect();
     let mut cells = Vec::new();
-    let (mut direct_pairs, mut direct_soon, mut matrix, mut plays_pairs) = (0, 0, 0, 0);
+    let (mut direct_pairs, mut direct_soon, mut matrix, mut plays_pairs, mut doctors) = (0, 0, 0, 0, 0);
     for set in &sets {
         let mut outcomes = Vec::new();
         while outcomes.len() < options.runs as usize {
@@ -91,12 +98,15 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         seconds.sort_by(f64::total_cmp);
         let packets = outcomes.iter().map(|outcome| outcome.packets).max().unwrap_or(0);
         let worst = seconds.last().copied();
+        let doctor = outcomes.iter().find_map(|outcome| outcome.doctor);
+        doctors += usize::from(doctor == Some(true));
         let (a, b) = set.ends();
         let why: Vec<&String> = outcomes.iter().filter_map(|outcome| outcome.why.as_ref()).collect();
         report::complain(&format!(
-            "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, plays {plays}/{runs}, {} s, {packets} packets{}",
+            "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, plays {plays}/{runs}, {} s, {packets} packets, doctor {}{}",
             set.name(),
             worst.map_or_else(|| "-".into(), |worst| format!("{worst:.2}")),
+            if doctor == Some(true) { "true" } else { "WRONG" },
             why.first().map_or_else(String::new, |why| format!(" ({why})")),
             runs = options.runs,
         ));
@@ -109,13 +119,14 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         }
         cells.push(json!({
             "a": a, "b": b, "set": set.name(), "runs": options.runs, "direct": direct, "direct_within_2s": soon, "plays": plays,
-            "seconds": worst, "seconds_median": seconds.get(seconds.len() / 2), "packets": packets,
+            "doctor_true": doctor, "seconds": worst, "seconds_median": seconds.get(seconds.len() / 2), "packets": packets,
         }));
     }
     report.field("pairs", matrix);
     report.field("pairs_direct", direct_pairs);
     report.field("pairs_direct_within_2s", direct_soon);
     report.field("pairs_that_play", plays_pairs);
+    report.field("cells_in_which_the_doctor_is_right", doctors);
     report.field("iroh_published", IROH_PUBLISHED);
     report.field("cells", Value::Array(cells));
     Ok(report)
@@ -125,17 +136,18 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
 fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
     let net =
         Net::build(set, run).map_err(|why| Failure::Unmet(format!("the network of {} could not be made: {why}", set.name())))?;
-    let member = net.member();
-    let host = start(&net, "c", "Member", PLAY_SECONDS + 4, None, false)?;
+    let member = net.member(MEMBER_PORT);
+    let host = start(&net, "c", "Member", PLAY_SECONDS + DOCTOR_SECONDS + 4, Role::Listens(MEMBER_PORT), false)?;
+    let mut host = Killed(host);
     std::thread::sleep(Duration::from_millis(600));
-    let a = start(&net, "a", "Ann", PLAY_SECONDS, Some(member.for_a), plain)?;
-    let b = start(&net, "b", "Ben", PLAY_SECONDS, Some(member.for_b), plain)?;
+    let doctor = if run == 0 { Some(diagnosed(&net, set)?) } else { None };
+    let a = start(&net, "a", "Ann", PLAY_SECONDS, Role::Joins(member.for_a), plain)?;
+    let b = start(&net, "b", "Ben", PLAY_SECONDS, Role::Joins(member.for_b), plain)?;
     if matches!(set, Set::Moves(..)) {
         std::thread::sleep(Duration::from_secs(MOVE_AFTER_SECONDS));
         net.move_a().map_err(|why| Failure::Unmet(format!("the player could not be moved: {why}")))?;
     }
     let (a, b) = (told(a)?, told(b)?);
-    let mut host = Killed(host);
     _ = host.0.kill();
     let flag = |of: &Value, key: &str| of[key].as_bool().unwrap_or(false);
     let other = |of: &Value, key: &str, name: &str| of[key][name].as_f64();
@@ -151,7 +163,18 @@ fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
         seconds: met.zip(linked).map(|(met, linked)| (linked - met).max(0.0)),
         packets: a["packets"].as_u64().unwrap_or(0).max(b["packets"].as_u64().unwrap_or(0)),
         why,
+        doctor,
     })
+}
+
+/// Whether the doctor, who asks two that can be reached, says of both routers what they are.
+fn diagnosed(net: &Net, set: Set) -> Result<bool, Failure> {
+    let members = [net.member(MEMBER_PORT), net.member(MEMBER_PORT + 1)];
+    let _other = Killed(start(net, "c", "Other", DOCTOR_SECONDS, Role::Listens(MEMBER_PORT + 1), false)?);
+    std::thread::sleep(Duration::from_millis(600));
+    let asks = |host, of: fn(&Member) -> SocketAddr| start(net, host, host, 1, Role::Asks(members.each_ref().map(of)), false);
+    let (a, b) = (asks("a", |member| member.for_a)?, asks("b", |member| member.for_b)?);
+    Ok([told(a)?, told(b)?].map(|diagnosis| diagnosis["router"].clone()) == set.routers().map(|router| json!(router)))
 }
 
 /// Ends with whoever holds it.
@@ -164,21 +187,23 @@ impl Drop for Killed {
     }
 }
 
-fn start(
-    net: &Net,
-    host: &str,
-    player: &str,
-    seconds: u64,
-    join: Option<std::net::SocketAddr>,
-    plain: bool,
-) -> Result<Child, Failure> {
+/// What somebody at a host does.
+#[derive(Clone, Copy)]
+enum Role {
+    Listens(u16),
+    Joins(SocketAddr),
+    Asks([SocketAddr; 2]),
+}
+
+fn start(net: &Net, host: &str, player: &str, seconds: u64, role: Role, plain: bool) -> Result<Child, Failure> {
     let failed = |source| Failure::Start { program: "a player in a namespace".into(), source };
     let lab = std::env::current_exe().map_err(failed)?;
     let mut command: Command = net.inside(host);
     command.arg(lab).args(["nat-peer", "--player", player, "--seconds", &seconds.to_string()]);
-    match join {
-        Some(address) => command.args(["--join", &address.to_string()]),
-        None => command.args(["--bind", "[::]:4433"]),
+    match role {
+        Role::Listens(port) => command.args(["--bind", &format!("[::]:{port}")]),
+        Role::Joins(address) => command.args(["--join", &address.to_string()]),
+        Role::Asks([one, two]) => command.args(["--doctor", &format!("{one},{two}")]),
     };
     if plain {
         command.arg("--plain");

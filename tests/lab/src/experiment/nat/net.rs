@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use peerflock::doctor::Router;
+
 /// What our namespaces are called: by this, the process that made them, and a number.
 const PREFIX: &str = "pflab";
 
@@ -101,6 +103,17 @@ impl Set {
         }
     }
 
+    /// What a doctor should say of the routers before the two.
+    pub(super) fn routers(self) -> [Router; 2] {
+        let of = |nat: Nat| if nat == Nat::Symmetric { Router::PortForEach } else { Router::OnePort };
+        match self {
+            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => [of(a), of(b)],
+            Self::Lan(nat) => [of(nat); 2],
+            Self::SixAndFour => [Router::None; 2],
+            Self::Reachable(nat) => [of(nat), Router::None],
+        }
+    }
+
     pub(super) fn name(self) -> String {
         let (a, b) = self.ends();
         match self {
@@ -160,10 +173,10 @@ impl Net {
         Ok(net)
     }
 
-    /// Where the reachable member is.
-    pub(super) fn member(&self) -> Member {
-        let four = SocketAddr::from(([198, 51, 100, 10], 4_433));
-        let six = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10], 4_433));
+    /// Where the member is that can be reached at this port.
+    pub(super) fn member(&self, port: u16) -> Member {
+        let four = SocketAddr::from(([198, 51, 100, 10], port));
+        let six = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10], port));
         Member { for_a: if self.set == Set::SixAndFour { six } else { four }, for_b: four }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use peerflock::doctor::{DoctorOptions, examine};
 use peerflock::{Change, Event, Group, Kind, Orphan, PeerMesh, Shape, Target, Topic, Value, WorldEvent};
 use serde_json::json;
 
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// What to call the player.
     #[arg(long)]
     player: String,
+    /// Play nothing: ask the doctor, who asks these.
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESSES")]
+    doctor: Vec<SocketAddr>,
     /// Whom to join.
     #[arg(long)]
     join: Option<SocketAddr>,
@@ -32,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long)]
     bind: Option<SocketAddr>,
     /// How long to play.
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     seconds: u64,
     /// Dial what is known, and nothing more.
     #[arg(long)]
@@ -42,7 +46,12 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Unmet(format!("no runtime: {error}")))?;
-    let said = runtime.block_on(play(options)).unwrap_or_else(|error| json!({"error": error.to_string()}));
+    let said = if options.doctor.is_empty() {
+        runtime.block_on(play(options)).unwrap_or_else(|error| json!({"error": error.to_string()}))
+    } else {
+        let asked = options.doctor.iter().copied().fold(DoctorOptions::default(), DoctorOptions::member);
+        json!(runtime.block_on(examine(&asked)))
+    };
     report::say(&said.to_string());
     Ok(())
 }
