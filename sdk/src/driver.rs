@@ -24,9 +24,10 @@ use crate::link::{LinkEndpoint, LinkEvent, LinkHandle, Taken, canonical};
 use crate::metrics::Pressure;
 use crate::reach::{self, Post};
 use crate::resolve::ping;
+use crate::sync::lock;
 pub(crate) use bulk::BulkStream;
+use shared::count;
 pub(crate) use shared::{Shared, Standing};
-use shared::{count, lock};
 
 /// Reports that may wait for the driver. When it is behind, links read no further, and QUIC tells the other ends.
 pub(crate) const LINK_EVENTS_MAX: usize = 256;

@@ -104,8 +104,10 @@ mod peer_mesh;
 mod reach;
 pub mod resolve;
 pub mod service;
+mod sync;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
+mod unix_time;
 
 pub use bytes::Bytes;
 pub use conditioner::{Conditioner, ParseConditionerError};

@@ -59,7 +59,9 @@ pub mod content;
 pub mod documents;
 mod host;
 mod inbox;
+mod queue;
 mod roster;
+mod signer;
 #[cfg(feature = "test-utils")]
 pub mod sim;
 pub mod topics;

@@ -17,7 +17,9 @@
 //! What concerns one crate only is tested in that crate. `regressions.txt` holds every seed that failed once.
 
 pub mod fuzzing;
+pub mod game;
 pub mod mutator;
 pub mod ownership;
 pub mod programs;
+pub mod seeds;
 pub mod wiretap;

@@ -15,8 +15,8 @@ use peerflock_proto::{
     Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, OwnershipPolicy, PeerId, Registry,
     Shape, Value, WorldEvent,
 };
-use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+
+use crate::seeds::Dice;
 
 const PLACE: KindId = KindId(0);
 /// The game's tick.
@@ -58,7 +58,7 @@ pub fn tell(seed: u64) -> Ending {
 }
 
 struct Story {
-    rng: ChaCha8Rng,
+    dice: Dice,
     sim: Sim,
     options: Options,
     config: Config,
@@ -80,23 +80,23 @@ struct Story {
 
 impl Story {
     fn new(seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut dice = Dice::new(seed);
         let mut registry = Registry::default();
         registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(3)]) });
-        let count = 3 + (rng.next_u32() % 4) as usize;
-        let max = 2 + (rng.next_u32() % 4) as usize;
-        let nearest_by = rng.next_u32().is_multiple_of(2).then_some(PLACE);
+        let count = 3 + (dice.any() % 4) as usize;
+        let max = 2 + (dice.any() % 4) as usize;
+        let nearest_by = dice.one_in(2).then_some(PLACE);
         let config = Config { registry, neighbors: NeighborLimits::with_max(max), nearest_by, ..Config::default() };
         let options = Options {
             seed,
-            loss: f64::from(rng.next_u32() % 5) * 0.05,
-            duplicates: f64::from(rng.next_u32() % 3) * 0.02,
-            jitter: Duration::from_millis(u64::from(rng.next_u32() % 60)),
+            loss: f64::from(dice.any() % 5) * 0.05,
+            duplicates: f64::from(dice.any() % 3) * 0.02,
+            jitter: Duration::from_millis(u64::from(dice.any() % 60)),
             ..Options::default()
         };
         let sim = Sim::mesh(options, count, &config, Duration::from_secs(20));
         Self {
-            rng,
+            dice,
             sim,
             options,
             config,
@@ -144,15 +144,14 @@ impl Story {
     // --- what happens --------------------------------------------------------------------------------------------------
 
     fn disturb(&mut self) {
-        if !self.one_in(14) {
+        if !self.dice.one_in(14) {
             return;
         }
-        let victim = self.anyone();
-        match self.below(8) {
+        let victim = self.dice.one_of(&self.alive);
+        match self.dice.below(8) {
             0 | 1 if self.step >= self.parted_until => {
                 // In two, for long enough to be noticed or not.
-                let side: BTreeSet<usize> =
-                    self.alive.iter().copied().filter(|_| self.rng.next_u32().is_multiple_of(2)).collect();
+                let side: BTreeSet<usize> = self.alive.iter().copied().filter(|_| self.dice.one_in(2)).collect();
                 for one in 0..self.sim.len() {
                     for other in 0..one {
                         if side.contains(&one) != side.contains(&other) {
@@ -160,12 +159,12 @@ impl Story {
                         }
                     }
                 }
-                self.parted_until = self.step + 10 + self.below(70) as u32;
+                self.parted_until = self.step + 10 + self.dice.below(70) as u32;
             }
             2 | 3 if self.alive.len() > 2 => {
                 self.alive.retain(|index| *index != victim);
                 self.paused.remove(&victim);
-                if self.one_in(2) {
+                if self.dice.one_in(2) {
                     self.sim.input(victim, Input::Leave);
                     self.sim.run(Duration::from_millis(1));
                 }
@@ -185,7 +184,7 @@ impl Story {
                 self.alive.push(late);
             }
             5 if !self.paused.contains_key(&victim) => {
-                let steps = 2 + self.below(60) as u32;
+                let steps = 2 + self.dice.below(60) as u32;
                 self.sim.pause(victim, STEP * steps);
                 self.paused.insert(victim, self.step + steps);
             }
@@ -195,12 +194,12 @@ impl Story {
 
     /// All want the same thing at the same time.
     fn brawl(&mut self) {
-        let index = self.anyone();
+        let index = self.dice.one_of(&self.alive);
         let all: Vec<EntityId> = self.view(index).keys().copied().collect();
         if all.is_empty() {
             return;
         }
-        let entity = all[self.below(all.len())];
+        let entity = self.dice.one_of(&all);
         for index in self.alive.clone() {
             if !self.paused.contains_key(&index) {
                 self.want(index, entity);
@@ -214,10 +213,10 @@ impl Story {
         let me = self.sim.peer(index);
         let (own, others): (Vec<_>, Vec<_>) = self.view(index).iter().map(|(e, o)| (*e, *o)).partition(|(_, owner)| *owner == me);
         let mut changes: Vec<Change> = own.iter().map(|(entity, _)| self.moved(*entity)).collect();
-        match self.below(12) {
+        match self.dice.below(12) {
             0 | 1 if *self.spawned.get(&index).unwrap_or(&0) < SPAWNS_MAX => changes.extend(self.spawn(index)),
             2 if !own.is_empty() => {
-                let (entity, to) = (own[self.below(own.len())].0, self.anyone());
+                let (entity, to) = (own[self.dice.below(own.len())].0, self.dice.one_of(&self.alive));
                 let heir = self.sim.peer(to);
                 if to != index && self.sim.node(index).members(self.sim.now()).iter().any(|member| member.peer == heir) {
                     let step = self.step;
@@ -225,8 +224,8 @@ impl Story {
                     changes.push(Change::Transfer { entity, to: heir });
                 }
             }
-            3 if !own.is_empty() && self.one_in(3) => {
-                let entity = own[self.below(own.len())].0;
+            3 if !own.is_empty() && self.dice.one_in(3) => {
+                let entity = own[self.dice.below(own.len())].0;
                 let others = self.alive.iter().filter(|other| **other != index);
                 let contested = others
                     .copied()
@@ -236,7 +235,7 @@ impl Story {
                 changes.push(Change::Despawn { entity });
             }
             4 | 5 if !others.is_empty() => {
-                let entity = others[self.below(others.len())].0;
+                let entity = others[self.dice.below(others.len())].0;
                 self.want(index, entity);
             }
             _ => {}
@@ -249,9 +248,9 @@ impl Story {
         self.spawned.insert(index, count + 1);
         let policies = [OwnershipPolicy::Ask, OwnershipPolicy::Grant, OwnershipPolicy::Refuse, OwnershipPolicy::Seize];
         // Half of them may be seized: there is the most to go wrong.
-        let policy = if self.one_in(3) { OwnershipPolicy::Seize } else { policies[self.below(4)] };
+        let policy = if self.dice.one_in(3) { OwnershipPolicy::Seize } else { policies[self.dice.below(4)] };
         let entity = EntityId::new(self.sim.peer(index), self.sim.node(index).boot(), count, policy);
-        let orphan = if self.one_in(5) { Orphan::Vanish } else { Orphan::Adopt };
+        let orphan = if self.dice.one_in(5) { Orphan::Vanish } else { Orphan::Adopt };
         self.fates.spawned(entity, orphan, self.step);
         let me = self.sim.peer(index);
         self.views.entry(index).or_default().insert(entity, me);
@@ -259,7 +258,7 @@ impl Story {
     }
 
     fn moved(&mut self, entity: EntityId) -> Change {
-        let place = [(); 3].map(|()| self.rng.next_u32() as i32 % 1_000);
+        let place = [(); 3].map(|()| self.dice.any() as i32 % 1_000);
         Change::Set { entity, kind: PLACE, value: Value::fields(place) }
     }
 
@@ -269,7 +268,7 @@ impl Story {
         if self.view(index).get(&entity).is_none_or(|owner| *owner == me) {
             return;
         }
-        if entity.policy() == OwnershipPolicy::Seize && !self.one_in(4) {
+        if entity.policy() == OwnershipPolicy::Seize && !self.dice.one_in(4) {
             let step = self.step;
             self.fates.note(entity, format!("{step}: {index} seizes it"));
             let _ = self.sim.with(index, |node, now| node.seize(entity, now));
@@ -284,7 +283,7 @@ impl Story {
         let (mine, others) = std::mem::take(&mut self.questions).into_iter().partition(|(asked, ..)| *asked == index);
         self.questions = others;
         for (_, entity, peer) in mine {
-            let answer = self.below(3);
+            let answer = self.dice.below(3);
             if answer == 2 {
                 // No answer at all.
                 continue;
@@ -384,18 +383,5 @@ impl Story {
 
     fn view(&mut self, index: usize) -> &BTreeMap<EntityId, PeerId> {
         self.views.entry(index).or_default()
-    }
-
-    fn anyone(&mut self) -> usize {
-        let index = self.below(self.alive.len());
-        self.alive[index]
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.rng.next_u32() as usize % limit
-    }
-
-    fn one_in(&mut self, chances: u32) -> bool {
-        self.rng.next_u32().is_multiple_of(chances)
     }
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::remember_signatures;
 use peerflock_proto::{
-    Candidate, Config, Event, Identity, Input, LinkId, MeshId, MeshKey, Node, Output, PeerId, SendError, Target, Time, Topic,
+    Candidate, Config, Event, Identity, Input, LinkId, MeshId, MeshKey, Node, Output, PeerId, SendError, Target, Time,
 };
+
+use crate::game::{self, TOPIC};
 
 /// How long anything takes from one node to another.
 pub const LATENCY: Duration = Duration::from_millis(10);
-/// The channel of all texts.
-pub const TOPIC: Topic = Topic(Topic::RESERVED);
-
 /// Something on its way from one node to another.
 #[derive(Clone, Debug)]
 pub struct Passing {
@@ -162,11 +161,7 @@ impl Wires {
 
     /// All that a node's application heard since it last asked.
     pub fn heard(&mut self, index: usize) -> Vec<String> {
-        let said = |event| match event {
-            Event::Message { payload, .. } => Some(String::from_utf8_lossy(&payload).into_owned()),
-            _ => None,
-        };
-        self.take_events(index).into_iter().filter_map(said).collect()
+        self.take_events(index).into_iter().filter_map(|event| game::message(event).map(|(_, text)| text)).collect()
     }
 
     /// All that a node's application was told since it last asked.

@@ -5,7 +5,6 @@
 //! tries other seeds than the usual few.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +13,7 @@ use peerflock_proto::{
     Change, Config, EntityId, Event, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry, Shape, Target, Time,
     Topic, Value, WorldEvent,
 };
-use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+use peerflock_tests::seeds::{Dice, asked, regressions};
 
 const PLACE: KindId = KindId(0);
 /// Steps of 50 ms between the last deed and the end of one that is doomed.
@@ -27,27 +25,14 @@ const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 #[test]
 fn nothing_is_lost_whatever_happens() {
-    for seed in seeds() {
+    for seed in asked("PEERFLOCK_CHAOS_SEEDS", 1..9) {
         Chaos::new(seed).run();
     }
 }
 
 #[test]
 fn what_failed_once_is_tried_for_ever() {
-    let lines = REGRESSIONS.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty());
-    for seed in
-        lines.map(|line| line.split_whitespace().next().and_then(|seed| seed.parse().ok()).expect("a line starts with its seed"))
-    {
-        Chaos::new(seed).run();
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "which seeds a test tries is no setting of the protocol")]
-fn seeds() -> Range<u64> {
-    let usual = 1..9;
-    let Ok(asked) = std::env::var("PEERFLOCK_CHAOS_SEEDS") else { return usual };
-    let (from, to) = asked.split_once("..").expect("PEERFLOCK_CHAOS_SEEDS is FROM..TO");
-    from.parse().expect("a number")..to.parse().expect("a number")
+    regressions(REGRESSIONS).for_each(|seed| Chaos::new(seed).run());
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +54,7 @@ enum Fate {
 
 struct Chaos {
     seed: u64,
-    rng: ChaCha8Rng,
+    dice: Dice,
     sim: Sim,
     options: Options,
     config: Config,
@@ -96,25 +81,25 @@ struct Chaos {
 impl Chaos {
     fn new(seed: u64) -> Self {
         remember_signatures();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut dice = Dice::new(seed);
         let mut registry = Registry::default();
         registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(3)]) });
         registry.register(Kind { name: "note".into(), shape: Shape::Bytes });
-        let max = 3 + (rng.next_u32() % 5) as usize;
+        let max = 3 + (dice.any() % 5) as usize;
         let config = Config { registry, neighbors: NeighborLimits::with_max(max), ..Config::default() };
         let options = Options {
             seed,
-            loss: f64::from(rng.next_u32() % 4) * 0.04,
-            duplicates: f64::from(rng.next_u32() % 3) * 0.02,
-            jitter: Duration::from_millis(u64::from(rng.next_u32() % 40)),
+            loss: f64::from(dice.any() % 4) * 0.04,
+            duplicates: f64::from(dice.any() % 3) * 0.02,
+            jitter: Duration::from_millis(u64::from(dice.any() % 40)),
             ..Options::default()
         };
-        let count = 3 + (rng.next_u32() % 9) as usize;
+        let count = 3 + (dice.any() % 9) as usize;
         let sim = Sim::mesh(options, count, &config, Duration::from_secs(20));
         let alive: Vec<usize> = (0..count).collect();
         let mut chaos = Self {
             seed,
-            rng,
+            dice,
             sim,
             options,
             config,
@@ -178,7 +163,7 @@ impl Chaos {
             }
             let changes = self.play(index);
             self.sim.input(index, Input::Commit(changes));
-            if self.one_in(6) && self.members(index) > 1 {
+            if self.dice.one_in(6) && self.members(index) > 1 {
                 let text = format!("{}", self.said.len());
                 let payload = Bytes::from(text.clone());
                 if self.sim.with(index, |node, now| node.send(Target::All, Topic(300), payload, now)).is_ok() {
@@ -186,7 +171,7 @@ impl Chaos {
                 }
             }
         }
-        if self.one_in(12) {
+        if self.dice.one_in(12) {
             self.disturb();
         }
     }
@@ -198,14 +183,14 @@ impl Chaos {
         let mut owned: BTreeSet<EntityId> = view.iter().filter(|(_, owner)| **owner == me).map(|(entity, _)| *entity).collect();
         let mut changes = Vec::new();
         for entity in &owned {
-            let value = Value::fields([self.rng.next_u32() as i32 % 1_000, 1, 2]);
+            let value = Value::fields([self.dice.any() as i32 % 1_000, 1, 2]);
             changes.push(Change::Set { entity: *entity, kind: PLACE, value });
         }
         if self.doomed.contains_key(&index) {
             return changes;
         }
         let spawned = *self.spawned.get(&index).unwrap_or(&0);
-        if spawned < 12 && self.one_in(4) {
+        if spawned < 12 && self.dice.one_in(4) {
             let entity = EntityId { spawner: me, boot: self.sim.node(index).boot(), counter: spawned };
             self.spawned.insert(index, spawned + 1);
             owned.insert(entity);
@@ -213,16 +198,16 @@ impl Chaos {
             self.fates.insert(entity, Fate::There);
             self.tell(entity, format!("{index} spawns it"));
             changes.push(Change::Spawn { entity, orphan: Orphan::Adopt });
-            if self.one_in(3) {
-                let note = vec![7; (self.rng.next_u32() % 3_000) as usize];
+            if self.dice.one_in(3) {
+                let note = vec![7; (self.dice.any() % 3_000) as usize];
                 changes.push(Change::Set { entity, kind: KindId(1), value: Value::bytes(note) });
             }
         }
-        if self.one_in(5)
+        if self.dice.one_in(5)
             && let Some(entity) = owned.pop_first()
         {
-            let to = self.anyone();
-            if to == index || self.one_in(6) {
+            let to = self.dice.one_of(&self.alive);
+            if to == index || self.dice.one_in(6) {
                 self.remove(index, entity);
                 changes.push(Change::Despawn { entity });
             } else if !self.doomed.contains_key(&to) && !self.paused.contains_key(&to) && self.sees(index, to) {
@@ -277,24 +262,24 @@ impl Chaos {
     }
 
     fn disturb(&mut self) {
-        let victim = self.anyone();
-        match self.below(4) {
+        let victim = self.dice.one_of(&self.alive);
+        match self.dice.below(4) {
             0 if self.alive.len() > 2 => {
-                let doom = if self.one_in(2) { Doom::Crash } else { Doom::Leave };
+                let doom = if self.dice.one_in(2) { Doom::Crash } else { Doom::Leave };
                 self.doomed.insert(victim, (self.step + SETTLING_STEPS, doom));
             }
             1 => {
                 let late = self.sim.add(self.config.clone(), [7; 32]);
-                let known = self.anyone();
+                let known = self.dice.one_of(&self.alive);
                 self.sim.introduce(late, known);
                 self.alive.push(late);
             }
             2 => {
-                let pause = Duration::from_millis(u64::from(self.rng.next_u32() % 4_000));
+                let pause = Duration::from_millis(u64::from(self.dice.any() % 4_000));
                 self.doomed.insert(victim, (self.step + SETTLING_STEPS, Doom::Pause(pause)));
             }
             _ => {
-                let other = self.anyone();
+                let other = self.dice.one_of(&self.alive);
                 if other != victim {
                     self.sim.cut(victim, other);
                 }
@@ -403,19 +388,6 @@ impl Chaos {
 
     fn tell(&mut self, entity: EntityId, what: String) {
         self.stories.entry(entity).or_default().push(format!("{:?} {what}", self.sim.now()));
-    }
-
-    fn anyone(&mut self) -> usize {
-        let index = self.below(self.alive.len());
-        self.alive[index]
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.rng.next_u32() as usize % limit
-    }
-
-    fn one_in(&mut self, chances: u32) -> bool {
-        self.rng.next_u32().is_multiple_of(chances)
     }
 
     fn check(&self, holds: bool, what: &str) {

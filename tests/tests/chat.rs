@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may fail anywhere")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use peerflock::service::Service;
 use peerflock::service::chat::{
@@ -14,16 +13,9 @@ use peerflock::service::chat::{
 use peerflock::service::sim::ServiceSim;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{Config, NeighborLimits, PeerId, Target};
+use peerflock_tests::game::{millis, seconds};
 
 type Chats = ServiceSim<Engine>;
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 fn config() -> Config {
     Config { neighbors: NeighborLimits::with_max(7), ..Config::default() }

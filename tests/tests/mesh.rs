@@ -5,69 +5,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
+use peerflock_proto::wire::WIRE_VERSION;
 use peerflock_proto::{
-    Change, CloseReason, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, NeighborLimits, Orphan, Registry,
-    SendError, Shape, Target, Topic, Value, WorldEvent,
+    Change, CloseReason, Config, Event, Farewell, Input, Kind, KindId, NeighborLimits, Orphan, Registry, SendError, Shape,
+    Target, Value, WorldEvent,
 };
-
-const PLACE: KindId = KindId(0);
-const TOPIC: Topic = Topic(Topic::RESERVED);
+use peerflock_tests::game::{PLACE, entity, heard, registry, seconds, send, spawn, step};
 
 fn config() -> Config {
-    let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
+    let mut registry = registry();
     registry.register(Kind { name: "note".into(), shape: Shape::Bytes });
     Config { registry, ..Config::default() }
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 fn lossy(seed: u64) -> Options {
     Options { seed, loss: 0.05, duplicates: 0.02, jitter: Duration::from_millis(10), ..Options::default() }
 }
 
-fn entity(sim: &Sim, index: usize, counter: u32) -> EntityId {
-    EntityId { spawner: sim.peer(index), boot: sim.node(index).boot(), counter }
-}
-
-fn spawn(sim: &mut Sim, index: usize, count: u32, orphan: Orphan) {
-    let changes = (0..count).flat_map(|counter| {
-        let entity = entity(sim, index, counter);
-        [Change::Spawn { entity, orphan }, Change::Set { entity, kind: PLACE, value: Value::fields([counter as i32, 0]) }]
-    });
-    let changes = changes.collect();
-    sim.input(index, Input::Commit(changes));
-}
-
 /// Every living node moves its first entity, 30 times a second.
 fn play(sim: &mut Sim, alive: &[usize], ticks: i32) {
     for tick in 0..ticks {
         for index in alive {
-            let entity = entity(sim, *index, 0);
-            sim.input(
-                *index,
-                Input::Commit(vec![Change::Set { entity, kind: PLACE, value: Value::fields([tick, *index as i32]) }]),
-            );
+            step(sim, *index, tick);
         }
         sim.run(Duration::from_millis(33));
     }
-}
-
-fn said(sim: &mut Sim, index: usize) -> Vec<(peerflock_proto::PeerId, Bytes)> {
-    let events = sim.take_events(index).into_iter();
-    events
-        .filter_map(|(_, event)| match event {
-            Event::Message { from, payload, .. } => Some((from, payload)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn send(sim: &mut Sim, index: usize, to: Target, text: &str) -> Result<(), SendError> {
-    let payload = Bytes::from(text.to_owned());
-    sim.with(index, |node, now| node.send(to, TOPIC, payload, now))
 }
 
 #[test]
@@ -172,7 +134,7 @@ fn messages_arrive_once_and_in_order_though_relays_die() {
         let config = Config { neighbors: NeighborLimits::with_max(3), ..config() };
         let mut sim = Sim::mesh(lossy(seed), 16, &config, seconds(20));
         sim.run(seconds(2));
-        (0..16).for_each(|index| drop(said(&mut sim, index)));
+        (0..16).for_each(|index| drop(heard(&mut sim, index)));
         for round in 0..40 {
             for index in 4..16 {
                 send(&mut sim, index, Target::All, &format!("{round}")).unwrap();
@@ -184,13 +146,13 @@ fn messages_arrive_once_and_in_order_though_relays_die() {
         }
         sim.run(seconds(6));
         for index in 4..16 {
-            let mut heard: BTreeMap<_, Vec<String>> = BTreeMap::new();
-            for (from, text) in said(&mut sim, index) {
-                heard.entry(from).or_default().push(String::from_utf8(text.to_vec()).unwrap());
+            let mut texts: BTreeMap<_, Vec<String>> = BTreeMap::new();
+            for (from, text) in heard(&mut sim, index) {
+                texts.entry(from).or_default().push(text);
             }
-            assert_eq!(heard.len(), 11, "{:?}", lossy(seed));
+            assert_eq!(texts.len(), 11, "{:?}", lossy(seed));
             let expected: Vec<_> = (0..40).map(|round| round.to_string()).collect();
-            assert!(heard.values().all(|texts| *texts == expected), "{:?}: {heard:?}", lossy(seed));
+            assert!(texts.values().all(|texts| *texts == expected), "{:?}: {texts:?}", lossy(seed));
         }
     }
 }
@@ -200,17 +162,17 @@ fn messages_to_one_reach_that_one_alone_across_relays() {
     let config = Config { neighbors: NeighborLimits::with_max(3), ..config() };
     let mut sim = Sim::mesh(lossy(3), 16, &config, seconds(20));
     sim.run(seconds(1));
-    (0..16).for_each(|index| drop(said(&mut sim, index)));
+    (0..16).for_each(|index| drop(heard(&mut sim, index)));
     let last = sim.peer(15);
     for number in 0..20 {
         send(&mut sim, 1, Target::One(last), &number.to_string()).unwrap();
         sim.run(Duration::from_millis(30));
     }
     sim.run(seconds(4));
-    let expected: Vec<_> = (0..20).map(|number| (sim.peer(1), Bytes::from(number.to_string()))).collect();
-    assert_eq!(said(&mut sim, 15), expected);
+    let expected: Vec<_> = (0..20).map(|number| (sim.peer(1), number.to_string())).collect();
+    assert_eq!(heard(&mut sim, 15), expected);
     for index in 0..15 {
-        assert_eq!(said(&mut sim, index), []);
+        assert_eq!(heard(&mut sim, index), []);
     }
 }
 
@@ -218,19 +180,19 @@ fn messages_to_one_reach_that_one_alone_across_relays() {
 fn hops_and_loopback_mean_what_they_say() {
     let mut sim = Sim::mesh(Options::default(), 3, &config(), seconds(5));
     sim.run(seconds(1));
-    (0..3).for_each(|index| drop(said(&mut sim, index)));
+    (0..3).for_each(|index| drop(heard(&mut sim, index)));
     send(&mut sim, 0, Target::Hops(0), "home").unwrap();
     sim.run(seconds(1));
-    assert_eq!((said(&mut sim, 0).len(), said(&mut sim, 1).len(), said(&mut sim, 2).len()), (1, 0, 0));
+    assert_eq!((heard(&mut sim, 0).len(), heard(&mut sim, 1).len(), heard(&mut sim, 2).len()), (1, 0, 0));
     send(&mut sim, 0, Target::Hops(1), "near").unwrap();
     send(&mut sim, 0, Target::AllAndMe, "all").unwrap();
     send(&mut sim, 0, Target::All, "others").unwrap();
     sim.run(seconds(1));
-    assert_eq!((said(&mut sim, 0).len(), said(&mut sim, 1).len(), said(&mut sim, 2).len()), (2, 3, 3));
+    assert_eq!((heard(&mut sim, 0).len(), heard(&mut sim, 1).len(), heard(&mut sim, 2).len()), (2, 3, 3));
     assert_eq!(send(&mut sim, 0, Target::All, &"x".repeat(70_000)), Err(SendError::TooLong { len: 70_000, max: 65_536 }));
     send(&mut sim, 0, Target::All, &"x".repeat(65_536)).unwrap();
     sim.run(seconds(1));
-    assert_eq!(said(&mut sim, 2)[0].1.len(), 65_536);
+    assert_eq!(heard(&mut sim, 2)[0].1.len(), 65_536);
     let mut alone = Sim::mesh(Options::default(), 1, &config(), seconds(1));
     assert_eq!(send(&mut alone, 0, Target::All, "hello?"), Err(SendError::NobodyThere));
 }
@@ -253,9 +215,9 @@ fn a_filter_keeps_bodies_back_and_blocks_nothing_else() {
         send(&mut sim, 0, Target::All, text).unwrap();
     }
     sim.run(seconds(3));
-    let texts = |said: Vec<(_, Bytes)>| said.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
-    assert_eq!(texts(said(&mut sim, 1)), ["one", "secret", "two"]);
-    assert_eq!(texts(said(&mut sim, 2)), ["one", "two"]);
+    let texts = |heard: Vec<(_, String)>| heard.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    assert_eq!(texts(heard(&mut sim, 1)), ["one", "secret", "two"]);
+    assert_eq!(texts(heard(&mut sim, 2)), ["one", "two"]);
 }
 
 #[test]
@@ -415,12 +377,11 @@ fn garbage_from_a_stranger_or_a_member_breaks_nothing() {
     for length in 0..600_usize {
         let bytes: Bytes = (0..length).map(|byte| (byte * 31 + length) as u8).collect();
         sim.input(0, Input::Datagram { link, bytes: bytes.clone() });
-        let mut versioned = bytes.to_vec();
-        versioned.insert(0, 1);
-        sim.input(0, Input::Datagram { link, bytes: versioned.into() });
         let stranger = sim.with(0, |node, now| node.accept(([10, 9, 9, 9], length as u16).into(), now));
         if let Ok(stranger) = stranger {
-            sim.input(0, Input::Frame { link: stranger, bytes });
+            // Of our version, so that the decoder reads on.
+            let versioned = [&[WIRE_VERSION], &bytes[..]].concat();
+            sim.input(0, Input::Frame { link: stranger, bytes: versioned.into() });
         }
     }
     assert!(sim.node(0).counters().violations > 0);

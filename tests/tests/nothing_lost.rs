@@ -10,16 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
-use peerflock_proto::{Config, Event, NeighborLimits, PeerId, SendError, Target, Topic};
-
-const TOPIC: Topic = Topic(Topic::RESERVED);
+use peerflock_proto::{Config, Event, NeighborLimits, PeerId, SendError, Target};
+use peerflock_tests::game::{TOPIC, seconds};
 
 fn config(neighbors_max: usize) -> Config {
     Config { neighbors: NeighborLimits::with_max(neighbors_max), ..Config::default() }
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 /// All that was said, and all that was heard.

@@ -9,10 +9,7 @@ use peerflock_proto::{
     Candidate, Change, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, Orphan, PeerId, Registry, Shape, Time,
     Value, WorldEvent,
 };
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use peerflock_tests::game::seconds;
 
 /// When the virtual clock starts.
 const STARTED: Time = Time(1_000_000);

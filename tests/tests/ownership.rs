@@ -4,37 +4,25 @@
 //! A failure prints its seed, its options and the story; add the seed to `ownership_regressions.txt`, which is replayed for ever.
 //! `PEERFLOCK_OWNERSHIP_SEEDS=1000..6000` tries others than the usual ones.
 
-use std::ops::Range;
-
 use peerflock_tests::ownership::tell;
+use peerflock_tests::seeds::{asked, regressions};
 
 const REGRESSIONS: &str = include_str!("../ownership_regressions.txt");
 
 #[test]
 fn every_entity_ends_with_one_owner_whatever_happens() {
-    check(seeds());
+    check(asked("PEERFLOCK_OWNERSHIP_SEEDS", 1..151));
 }
 
 #[test]
 fn what_failed_once_is_tried_for_ever() {
-    let lines = REGRESSIONS.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty());
-    check(
-        lines.map(|line| line.split_whitespace().next().and_then(|seed| seed.parse().ok()).expect("a line starts with its seed")),
-    );
+    check(regressions(REGRESSIONS));
 }
 
 #[test]
 fn the_same_seed_tells_the_same_story() {
     let [one, other] = [(); 2].map(|()| format!("{:?}", tell(11)));
     assert_eq!(one, other);
-}
-
-#[allow(clippy::disallowed_methods, reason = "which seeds a test tries is no setting of the protocol")]
-fn seeds() -> Range<u64> {
-    let usual = 1..151;
-    let Ok(asked) = std::env::var("PEERFLOCK_OWNERSHIP_SEEDS") else { return usual };
-    let (from, to) = asked.split_once("..").expect("PEERFLOCK_OWNERSHIP_SEEDS is FROM..TO");
-    from.parse().expect("a number")..to.parse().expect("a number")
 }
 
 fn check(seeds: impl Iterator<Item = u64>) {

@@ -6,27 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{
-    Change, CloseReason, Config, EntityId, Event, Farewell, Group, Input, Kind, KindId, NeighborLimits, Orphan, PeerId, Registry,
-    RemovalError, RemovalRule, Shape, Target, Topic, Value,
+    Change, CloseReason, EntityId, Event, Farewell, Input, Orphan, PeerId, RemovalError, RemovalRule, Target, Topic, Value,
 };
+use peerflock_tests::game::{PLACE, config, seconds};
 
-const PLACE: KindId = KindId(0);
 const SECRET: [u8; 32] = [7; 32];
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn config() -> Config {
-    let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
-    Config { registry, neighbors: NeighborLimits::with_max(4), ..Config::default() }
-}
 
 /// A mesh in which the first member may remove others, say.
 fn mesh(seed: u64, count: usize, rule: impl Fn(PeerId) -> RemovalRule) -> Sim {
     remember_signatures();
-    let mut sim = Sim::mesh(Options { seed, loss: 0.02, ..Options::default() }, count, &config(), seconds(20));
+    let mut sim = Sim::mesh(Options { seed, loss: 0.02, ..Options::default() }, count, &config(4), seconds(20));
     sim.run(seconds(3));
     assert!((0..count).all(|index| sim.node(index).member_count() == count), "seed {seed}: all met");
     let rule = rule(sim.peer(0));
@@ -119,7 +108,7 @@ fn rekey_while_twelve_play_and_the_removed_one_cannot_return() {
     }
 
     // With the old password, under another name.
-    let stranger = sim.add(config(), SECRET);
+    let stranger = sim.add(config(4), SECRET);
     sim.introduce(stranger, 1);
     sim.run(seconds(5));
     let refusals: Vec<Event> = sim.take_events(stranger).into_iter().map(|(_, event)| event).collect();
@@ -127,7 +116,7 @@ fn rekey_while_twelve_play_and_the_removed_one_cannot_return() {
     assert_eq!(sim.node(stranger).member_count(), 1);
     // Whoever is invited now comes in, and knows who is not to.
     let secret = sim.node(3).secret().unwrap();
-    let guest = sim.add(config(), *secret);
+    let guest = sim.add(config(4), *secret);
     sim.input(guest, Input::SetRemovalRule(owner_decides(sim.peer(0))));
     sim.introduce(guest, 1);
     sim.run(seconds(5));

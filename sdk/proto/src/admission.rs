@@ -13,6 +13,7 @@
 //!
 //! Whoever is removed by the mesh's [`RemovalRule`] is kept out by another lock (`locks`), which it is not told.
 
+mod address;
 mod certificate;
 mod crowd;
 mod guess;
@@ -21,8 +22,9 @@ mod key;
 mod locks;
 mod removal;
 
+pub(crate) use address::{is_public, network};
 pub use certificate::{Certificate, Membership, ParseCertificateError, Revocations};
-pub(crate) use crowd::{Crowd, is_public};
+pub(crate) use crowd::Crowd;
 pub(crate) use guess::GuessLimiter;
 pub(crate) use handshake::{Accepter, Dialer, Proof};
 pub use key::MeshKey;

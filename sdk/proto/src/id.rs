@@ -105,10 +105,13 @@ impl Identity {
         PeerId(self.0.verifying_key().to_bytes())
     }
 
-    /// 32 bytes that only we and `other` can make up (X25519). None where its key is one with which there are no secrets.
-    pub(crate) fn agree(&self, other: &PeerId) -> Option<Zeroizing<[u8; 32]>> {
+    /// 32 bytes that only we and `other` can make up: X25519 (RFC 7748) of the two Ed25519 keys, which are Montgomery keys, too (as in
+    /// age and libsodium; <https://eprint.iacr.org/2021/509> says why one key may do both). Derive keys from them together with
+    /// both names, for one use each. None where `other` is no curve point, or one that makes the same of everybody's key.
+    pub fn agree(&self, other: &PeerId) -> Option<Zeroizing<[u8; 32]>> {
         let theirs = VerifyingKey::from_bytes(&other.0).ok().filter(|key| !key.is_weak())?;
-        Some(Zeroizing::new((theirs.to_montgomery() * self.0.to_scalar()).to_bytes()))
+        // Clamped: what is not of prime order in a bad key falls away, and tells nothing of ours.
+        Some(Zeroizing::new(theirs.to_montgomery().mul_clamped(self.0.to_scalar_bytes()).to_bytes()))
     }
 
     /// Signs `message`.
@@ -278,7 +281,7 @@ impl fmt::Debug for EntityId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tick(pub u32);
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -52,7 +52,7 @@ use rand_core::{RngCore, SeedableRng};
 pub use removal::RemovalError;
 pub use report::{Beacon, Counters, LinkInfo, Member};
 
-use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey, Revocations};
+use crate::admission::{Crowd, GuessLimiter, Locks, MeshKey, Revocations, network};
 use crate::config::{Config, NeighborLimits};
 use crate::flood::{Flood, Repairs, Slot};
 use crate::id::{Boot, Identity, LinkId, MeshId, PeerId};
@@ -210,7 +210,7 @@ impl Node {
         if self.left {
             return Err(CloseReason::Goodbye);
         }
-        if !self.limiter.allows(address.ip(), now) {
+        if !self.limiter.allows(network(address.ip()), now) {
             self.counters.strangers_locked_out += 1;
             return Err(CloseReason::LockedOut);
         }

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use peerflock_proto::PeerId;
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
@@ -25,6 +25,8 @@ use crate::identity::{self, IdentityError};
 use crate::link::gate::{Bucket, Gate, network};
 use crate::link::{canonical, probe, tls};
 use crate::resolve::write_whole;
+use crate::sync::lock;
+use crate::unix_time::unix_seconds;
 
 /// What the files are called in the folder for data.
 const KEY_FILE: &str = "directory.key";
@@ -166,7 +168,7 @@ impl DirectoryService {
         };
         let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let kept = options.data.as_ref().and_then(|folder| std::fs::read(folder.join(ENTRIES_FILE)).ok());
-        let store = Store::load(&kept.unwrap_or_default(), &options.limits, seconds());
+        let store = Store::load(&kept.unwrap_or_default(), &options.limits, unix_seconds());
         let inner = Arc::new(Inner {
             key: identity.peer_id(),
             options,
@@ -309,7 +311,7 @@ impl Inner {
         if !lock(&self.rates).admits(from.ip(), limits, Instant::now()) {
             return Answer::No(Refusal::TooMany);
         }
-        let now = seconds();
+        let now = unix_seconds();
         match decode::<Request>(bytes) {
             None => Answer::No(Refusal::Malformed),
             Some(Request::Register { topic, note, referral }) => {
@@ -411,7 +413,7 @@ async fn tidy(inner: Arc<Inner>) {
     let mut every = interval(TIDY_EVERY);
     loop {
         every.tick().await;
-        lock(&inner.store).expire(seconds());
+        lock(&inner.store).expire(unix_seconds());
         let of_tidy = inner.clone();
         // Files may take their time: not on a thread that serves players.
         let saved = tokio::task::spawn_blocking(move || of_tidy.save()).await;
@@ -458,13 +460,4 @@ fn transport() -> TransportConfig {
         .mtu_discovery_config(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
-}
-
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Locks even after a panic elsewhere: what is behind these locks is whole at every moment at which they are free.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

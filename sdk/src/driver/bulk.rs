@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use peerflock_proto::{LinkId, PeerId};
 use tokio::sync::mpsc;
 
-use super::shared::lock;
 use crate::link::{BulkPort, BulkReader, BulkWriter};
+use crate::sync::lock;
 
 /// Streams that wait to be taken in; more are refused.
 const WAITING_MAX: usize = 64;

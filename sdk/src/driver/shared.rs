@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use peerflock_proto::{Boot, Candidate, CloseReason, EntityId, Input, LinkId, LinkInfo, Node, OwnershipPolicy, PeerId, Time};
 use tokio::sync::{Notify, watch};
@@ -16,6 +16,7 @@ use crate::link::SocketCounters;
 use crate::metrics::{LinkMetrics, Metrics, Pressure, Traffic};
 use crate::resolve::{Listing, ResolverReport};
 use crate::service::Inboxes;
+use crate::sync::lock;
 
 /// Addresses remembered at which a refusal says nothing; beyond it one is as good as any.
 const UNVOUCHED_MAX: usize = 1_024;
@@ -313,10 +314,4 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
-}
-
-/// Locks even after a panic elsewhere: what is behind these locks is whole at every moment at which they are free, and a
-/// game that survived its own panic should keep its mesh.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

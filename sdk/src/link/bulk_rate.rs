@@ -8,13 +8,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::meter::{CLIMBS_MAX, QUEUE_HIGH};
+
 /// A queue that makes bulk slower.
 const QUEUE: Duration = Duration::from_millis(2);
 /// On a thin line a single packet is a queue: so many bytes are none, as far as they take no longer than this.
 const PACKET_BYTES: f64 = 1_500.0;
 const PACKET_MAX: Duration = Duration::from_millis(10);
-/// A round trip that is longer than at best by so much makes it slower, too, whichever way the queue stands.
-const QUEUE_ROUND: Duration = Duration::from_millis(60);
 /// Bytes per second at first, at the least, and at the most.
 const START: f64 = 256.0 * 1_024.0;
 const MIN: f64 = 8.0 * 1_024.0;
@@ -25,7 +25,6 @@ const START_FACTOR: f64 = 1.3;
 const BACK_FACTOR: f64 = 1.08;
 const NEAR: f64 = 0.94;
 const CLIMB: f64 = 0.004;
-const CLIMBS_MAX: u32 = 4;
 /// A step takes a round trip, and so much for a report to be made.
 const STEP: Duration = Duration::from_millis(40);
 /// What to send of what the line carries when a queue stands; less, so that it is gone in about so long.
@@ -126,7 +125,8 @@ impl BulkRate {
         if now < self.fallen_until {
             return;
         }
-        let queue = if self.round_trip_queue > QUEUE_ROUND { queue.max(self.round_trip_queue) } else { queue };
+        // What makes state give way does so for bulk, too, whichever way the queue stands.
+        let queue = if self.round_trip_queue > QUEUE_HIGH { queue.max(self.round_trip_queue) } else { queue };
         let packet = Duration::from_secs_f64(PACKET_BYTES / self.rate).min(PACKET_MAX);
         if queue > QUEUE.max(packet) {
             self.ceiling = self.rate;

@@ -28,14 +28,17 @@
 //!
 //! Silence is no measurement: after an outage all goes on as before, with the next acknowledgement as with the first.
 
+mod streams;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::streams::{Queue, StreamRate};
 use super::bulk_rate::BulkRate;
 use crate::conditioner::Chance;
 
 /// A queue that stands longer than this makes us send less. More than acknowledgements may be held back (25 ms).
-const QUEUE_HIGH: Duration = Duration::from_millis(60);
+pub(super) const QUEUE_HIGH: Duration = Duration::from_millis(60);
 /// Below this we try to send more.
 const QUEUE_LOW: Duration = Duration::from_millis(30);
 /// How often to judge: once a round trip, but within these.
@@ -72,7 +75,7 @@ const CARRYING_MAX: Duration = Duration::from_millis(60);
 const OVERHEAD_BYTES: f64 = 30.0;
 /// How much more to try in an interval, for each one before it that led to no queue, and how many count.
 const PROBE: f64 = 0.01;
-const CLIMBS_MAX: u32 = 4;
+pub(super) const CLIMBS_MAX: u32 = 4;
 /// So often to yield in vain.
 const YIELDS_MAX: u32 = 6;
 /// A limit that did not bind for so many intervals is lifted.
@@ -85,15 +88,6 @@ const GROUP: Duration = Duration::from_millis(1);
 const GROUP_SMOOTHING: f64 = 0.1;
 /// Nothing is skipped any more when nothing went for this long.
 const SKIP_MAX: Duration = Duration::from_millis(100);
-/// Stream bytes per second before anything is known, at the least, and at the most.
-const STREAM_START: f64 = 32.0 * 1_024.0;
-const STREAM_MIN: f64 = 4.0 * 1_024.0;
-const STREAM_MAX: f64 = 16.0 * 1_024.0 * 1_024.0;
-/// Stream bytes that may go at once.
-const STREAM_BURST: f64 = 8.0 * 1_024.0;
-/// How long writing one piece may take at the present rate, so that a new rate counts soon; and how short and long a piece is.
-const STREAM_PIECE: Duration = Duration::from_millis(50);
-const STREAM_PIECE_BYTES: std::ops::RangeInclusive<usize> = 1_024..=16 * 1_024;
 /// The part of a limited link that streams may have.
 const STREAM_SHARE: f64 = 0.25;
 
@@ -126,7 +120,7 @@ impl Meter {
     pub(super) fn reset(&self) {
         let mut state = self.state();
         let (chance, skipped, boundless) = (state.chance.0, state.skipped, state.boundless);
-        *state = State { skipped, boundless, ..State::new(chance, state.stream_filled) };
+        *state = State { skipped, boundless, ..State::new(chance, state.filled) };
     }
 
     /// So many bytes were acknowledged, the newest of them after `round_trip`; so many are still on their way.
@@ -169,8 +163,7 @@ impl Meter {
 
     /// How many bytes to write to a stream in one go.
     pub(super) fn stream_piece(&self) -> usize {
-        let bytes = self.state().stream_rate * STREAM_PIECE.as_secs_f64();
-        (bytes as usize).clamp(*STREAM_PIECE_BYTES.start(), *STREAM_PIECE_BYTES.end())
+        self.state().streams.piece()
     }
 
     pub(super) fn reading(&self) -> Reading {
@@ -180,7 +173,7 @@ impl Meter {
             limit: state.limit,
             share: state.share,
             skipped: state.skipped,
-            stream_rate: state.stream_rate,
+            stream_rate: state.streams.rate(),
         }
     }
 
@@ -222,10 +215,7 @@ struct State {
     /// Bytes sent and neither acknowledged nor lost, and how many were delivered per second in the last two intervals.
     on_way: f64,
     delivered: [f64; 2],
-    // Streams.
-    stream_rate: f64,
-    stream_credit: f64,
-    stream_filled: Instant,
+    streams: StreamRate,
     bulk: BulkRate,
 }
 
@@ -239,7 +229,6 @@ struct Interval {
     sent: f64,
     /// Bytes put on the wire, streams and overhead included, about.
     put: f64,
-    stream_waited: bool,
 }
 
 impl State {
@@ -270,9 +259,7 @@ impl State {
             boundless: false,
             on_way: 0.0,
             delivered: [0.0; 2],
-            stream_rate: STREAM_START,
-            stream_credit: STREAM_BURST,
-            stream_filled: now,
+            streams: StreamRate::new(now),
             bulk: BulkRate::new(now),
         }
     }
@@ -281,6 +268,7 @@ impl State {
         self.on_way = in_flight as f64;
         if self.last_ack.is_none_or(|last| now.saturating_duration_since(last) > SILENCE) {
             self.interval = Interval { since: Some(now), ..Interval::default() };
+            self.streams.begin();
             // What was sent into the silence is lost, though nobody said so yet.
             self.on_way = 0.0;
         }
@@ -371,15 +359,14 @@ impl State {
                 }
             }
         }
-        if queueing > high * 2 {
-            self.stream_rate = STREAM_MIN;
+        let queue = if queueing > high * 2 {
+            Queue::Long
         } else if queueing > low {
-            self.stream_rate /= 2.0;
-        } else if interval.stream_waited {
-            self.stream_rate *= 2.0;
-        }
-        let most = self.limit.map_or(STREAM_MAX, |limit| limit * STREAM_SHARE);
-        self.stream_rate = self.stream_rate.min(most).max(STREAM_MIN);
+            Queue::Stands
+        } else {
+            Queue::None
+        };
+        self.streams.judge(queue, self.limit.map(|limit| limit * STREAM_SHARE));
         // What is left of a full line is the game's: a queue that it fills itself is no report's business.
         if let Some(limit) = self.limit {
             self.bulk.bound(limit * STREAM_SHARE);
@@ -445,18 +432,11 @@ impl State {
     }
 
     fn stream_wait(&mut self, bytes: f64, now: Instant) -> Duration {
-        let passed = now.saturating_duration_since(self.stream_filled).as_secs_f64();
-        self.stream_filled = now;
-        self.stream_credit = (self.stream_credit + passed * self.stream_rate).min(STREAM_BURST) - bytes;
         self.interval.put += bytes;
         self.bulk.others(bytes);
         // What streams take is not there for datagrams.
         self.credit -= bytes;
-        if self.stream_credit >= 0.0 {
-            return Duration::ZERO;
-        }
-        self.interval.stream_waited = true;
-        Duration::from_secs_f64(-self.stream_credit / self.stream_rate)
+        self.streams.wait(bytes, now)
     }
 }
 
@@ -466,159 +446,4 @@ fn yields_to(queueing: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::conditioner::{Conditioner, Line, Path};
-
-    const TICK: Duration = Duration::from_micros(16_667);
-
-    /// One that sends a datagram of 1,000 bytes per tick and origin over a path, and is told at once, on a way back of 50 ms,
-    /// what arrived. Virtual milliseconds after which each was sent, and how old it arrived.
-    struct Scene {
-        meter: Meter,
-        path: Path,
-        line: Line,
-        start: Instant,
-        virtual_start: tokio::time::Instant,
-        ticks: u32,
-        acks: BTreeMap<(Instant, u32), Instant>,
-    }
-
-    const BACK: Duration = Duration::from_millis(50);
-
-    impl Scene {
-        fn new() -> Self {
-            let virtual_start = tokio::time::Instant::now();
-            let start = virtual_start.into_std();
-            let (path, line) = (Path::new(1, "there"), Line::default());
-            Self { meter: Meter::new(1, start), path, line, start, virtual_start, ticks: 0, acks: BTreeMap::new() }
-        }
-
-        /// For each datagram offered, how long it was under way, if it arrived; `None` where it was skipped or lost.
-        fn run(&mut self, conditioner: &Conditioner, seconds: u32, origins: u32) -> Vec<Option<Duration>> {
-            let mut outcomes = Vec::new();
-            for _ in 0..seconds * 60 {
-                for origin in 0..origins {
-                    let since = TICK * self.ticks + Duration::from_millis(2) * origin;
-                    let now = self.start + since;
-                    while let Some(entry) = self.acks.first_entry().filter(|entry| entry.key().0 <= now) {
-                        let ((at, _), sent) = entry.remove_entry();
-                        let in_flight = self.acks.len() as u64 * 1_030;
-                        self.meter.acked(1_030, in_flight, at - sent, at);
-                    }
-                    let arrived = self.meter.admits(1_000, now).then(|| {
-                        let virtual_now = self.virtual_start + since;
-                        self.path.pass(conditioner, &mut self.line, 1_000, virtual_now).next().map(|at| at - virtual_now)
-                    });
-                    let arrived = arrived.flatten();
-                    if let Some(under_way) = arrived {
-                        self.acks.insert((now + under_way + BACK, self.ticks * origins + origin), now);
-                    }
-                    outcomes.push(arrived);
-                }
-                self.ticks += 1;
-            }
-            outcomes
-        }
-    }
-
-    fn percentile(outcomes: &[Option<Duration>], part: f64) -> Duration {
-        let mut arrived: Vec<Duration> = outcomes.iter().flatten().copied().collect();
-        arrived.sort_unstable();
-        arrived[((arrived.len() - 1) as f64 * part) as usize]
-    }
-
-    const PATH: Conditioner = Conditioner::with_delay(Duration::from_millis(50));
-
-    #[test]
-    fn half_the_needed_rate_makes_half_the_state_not_old_state() {
-        let mut scene = Scene::new();
-        let half = Conditioner { rate_bytes_per_second: Some(30_000), ..PATH };
-        scene.run(&half, 5, 1);
-        let outcomes = scene.run(&half, 30, 1);
-        let (median, late, worst) = (percentile(&outcomes, 0.5), percentile(&outcomes, 0.95), percentile(&outcomes, 1.0));
-        // 50 ms of path, 33 ms for the line to carry a datagram, and what stands in the queue.
-        assert!(median < Duration::from_millis(175) && late < Duration::from_millis(250), "{median:?} {late:?}");
-        assert!(worst < Duration::from_millis(400), "{worst:?}");
-        let arrived = outcomes.iter().flatten().count();
-        assert!(arrived > outcomes.len() * 2 / 5, "and the line is used: {arrived} of {}", outcomes.len());
-        let longest = outcomes.chunk_by(|a, b| a.is_some() == b.is_some()).filter(|run| run[0].is_none()).map(<[_]>::len).max();
-        assert!(longest <= Some(7), "never long without any: {longest:?}");
-        // The line is as it was: so is the game, soon.
-        scene.run(&PATH, 10, 1);
-        assert_eq!(scene.meter.reading().limit, None);
-        assert!(scene.run(&PATH, 1, 1).iter().all(Option::is_some));
-    }
-
-    #[test]
-    fn nothing_is_skipped_where_there_is_no_line() {
-        let mut scene = Scene::new();
-        scene.meter.set_boundless();
-        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
-        scene.meter.reset();
-        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
-        assert_eq!(scene.meter.reading().skipped, 0);
-    }
-
-    #[test]
-    fn origins_that_always_come_one_after_the_other_share() {
-        let mut scene = Scene::new();
-        let half = Conditioner { rate_bytes_per_second: Some(60_000), ..PATH };
-        let outcomes = scene.run(&half, 30, 2);
-        let of = |origin: usize| outcomes.iter().skip(origin).step_by(2).flatten().count();
-        let (first, second) = (of(0), of(1));
-        assert!(first.min(second) * 3 >= first.max(second), "{first} {second}");
-    }
-
-    #[test]
-    fn loss_jitter_and_reordering_are_no_queue() {
-        for bad in [
-            Conditioner { loss: 0.3, ..PATH },
-            Conditioner { bursts: 0.01, ..PATH },
-            Conditioner { jitter: Duration::from_millis(60), reordering: 0.1, loss: 0.05, ..PATH },
-        ] {
-            let mut scene = Scene::new();
-            scene.run(&bad, 60, 1);
-            assert_eq!(scene.meter.reading().skipped, 0, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn after_an_outage_all_goes_on_at_once() {
-        for outage in [2, 10] {
-            let mut scene = Scene::new();
-            scene.run(&PATH, 5, 1);
-            scene.run(&Conditioner { loss: 1.0, ..PATH }, outage, 1);
-            assert!(scene.run(&PATH, 5, 1).iter().all(Option::is_some));
-            assert_eq!(scene.meter.reading().skipped, 0);
-        }
-    }
-
-    #[test]
-    fn a_longer_path_is_not_a_queue_for_long() {
-        let mut scene = Scene::new();
-        scene.run(&PATH, 10, 1);
-        let longer = Conditioner::with_delay(Duration::from_millis(200));
-        scene.run(&longer, 4, 1);
-        assert_eq!(scene.meter.reading().limit, None);
-        assert!(scene.run(&longer, 10, 1).iter().all(Option::is_some));
-        // Nor is a shorter one again.
-        assert!(scene.run(&PATH, 10, 1).iter().all(Option::is_some));
-    }
-
-    #[test]
-    fn streams_speed_up_on_a_free_link_and_slow_down_before_a_queue() {
-        let mut scene = Scene::new();
-        let mut wait = Duration::ZERO;
-        for _ in 0..20 {
-            let now = scene.start + TICK * scene.ticks;
-            wait = scene.meter.stream_wait(64 * 1_024, now);
-            scene.run(&PATH, 1, 1);
-        }
-        assert!(scene.meter.reading().stream_rate > 4.0 * STREAM_START && wait < Duration::from_secs(1), "{wait:?}");
-        scene.run(&Conditioner { rate_bytes_per_second: Some(30_000), ..PATH }, 5, 1);
-        assert!(scene.meter.reading().stream_rate <= 30_000.0 * 0.3_f64.max(STREAM_MIN / 30_000.0));
-    }
-}
+mod tests;

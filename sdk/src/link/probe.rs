@@ -4,40 +4,31 @@
 //! as STUN (RFC 8489) would, by no more bytes than were asked with and so many times a second; all else is passed on. The router of some
 //! players gives each way a port of its own: then the way that opens may be one of many more sockets, and what goes there leaves by it.
 
+mod packet;
+mod socket;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 
 use bytes::Bytes;
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use peerflock_proto::PeerId;
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use peerflock_proto::PeerId;
-
+use self::packet::{Nonce, PACKET_BYTES_MAX, Packet};
+pub(crate) use self::packet::{answer_to, question, read_answer};
+pub(super) use self::socket::ProbeSocket;
+use self::socket::{inward, transmit};
 use super::canonical;
 use super::gate::Bucket;
 use crate::reach::Post;
 
-/// What all of these packets begin with: the fixed bit is clear, and nobody else's protocol begins like that.
-const MAGIC: [u8; 4] = [0x21, b'p', b'f', 1];
-/// Sort of a packet: where am I?
-const ASK: u8 = 1;
-/// Sort of a packet: there.
-const TOLD: u8 = 2;
-/// Sort of a packet: something for whoever tries to get through.
-const PROBE: u8 = 3;
-/// How long a question is: as long as the longest answer, so that asking in another's name sends it no more than that.
-const ASK_BYTES: usize = MAGIC.len() + 1 + NONCE_BYTES + 19;
-const NONCE_BYTES: usize = 8;
-/// The longest of these packets, in bytes.
-const PACKET_BYTES_MAX: usize = 256;
 /// Questions answered per second, and at once.
 const ANSWERS_PER_SECOND: f64 = 128.0;
 const ANSWERS_BURST: f64 = 256.0;
@@ -59,7 +50,7 @@ pub(crate) enum Via {
 #[derive(Clone, Debug)]
 pub(crate) enum Arrived {
     /// An answer: at `at` we were seen from `by`.
-    Told { nonce: [u8; NONCE_BYTES], by: SocketAddr, at: SocketAddr },
+    Told { nonce: Nonce, by: SocketAddr, at: SocketAddr },
     /// A probe.
     Probe { from: SocketAddr, via: Via, bytes: Bytes },
     /// An offer from a member, or from one by a courier.
@@ -73,7 +64,7 @@ pub(crate) struct SideDoor {
     state: Mutex<State>,
     arrived: Notify,
     /// What our questions are known by.
-    nonce: [u8; NONCE_BYTES],
+    nonce: Nonce,
 }
 
 #[derive(Default)]
@@ -104,12 +95,12 @@ struct Way {
 
 impl SideDoor {
     pub(super) fn new() -> Arc<Self> {
-        let nonce = *crate::identity::random().first_chunk().unwrap_or(&[0; NONCE_BYTES]);
+        let nonce: Nonce = crate::identity::random().first_chunk().copied().unwrap_or_default();
         Arc::new(Self { state: Mutex::default(), arrived: Notify::new(), nonce })
     }
 
     /// What answers to our questions must carry.
-    pub(crate) fn nonce(&self) -> [u8; NONCE_BYTES] {
+    pub(crate) fn nonce(&self) -> Nonce {
         self.nonce
     }
 
@@ -137,13 +128,12 @@ impl SideDoor {
 
     /// Sends a probe. It may be lost here as on the way.
     pub(crate) fn probe(&self, via: Via, to: SocketAddr, payload: &[u8]) {
-        let packet = [&MAGIC, [PROBE].as_slice(), payload].concat();
-        self.send(via, to, &packet);
+        self.send(via, to, &Packet::Probe(payload).bytes());
     }
 
     /// Asks whoever is at `to` where we seem to be.
     pub(crate) fn ask(&self, to: SocketAddr) {
-        self.send(Via::Main, to, &question(self.nonce));
+        self.send(Via::Main, to, &Packet::Ask { nonce: self.nonce }.bytes());
     }
 
     /// Opens up to `count` sockets beside the main one, for IPv4. They last until [`close_extras`](Self::close_extras).
@@ -235,27 +225,22 @@ impl SideDoor {
     /// Takes in a packet of ours that came by an extra socket, or by the main one.
     fn take(&self, packet: &[u8], from: SocketAddr, via: Via) {
         let from = canonical(from);
-        let Some((&sort, payload)) = packet.strip_prefix(&MAGIC).and_then(<[u8]>::split_first) else { return };
-        let arrived = match sort {
-            ASK if packet.len() == ASK_BYTES => return self.answer(payload, from),
-            TOLD => told(payload, from),
-            PROBE => Some(Arrived::Probe { from, via, bytes: Bytes::copy_from_slice(payload) }),
-            _ => None,
-        };
-        if let Some(arrived) = arrived {
-            self.post(arrived);
+        match Packet::read(packet) {
+            Some(Packet::Ask { nonce }) => self.answer(nonce, from),
+            Some(Packet::Told { nonce, at }) => self.post(Arrived::Told { nonce, by: from, at }),
+            Some(Packet::Probe(payload)) => self.post(Arrived::Probe { from, via, bytes: Bytes::copy_from_slice(payload) }),
+            None => {}
         }
     }
 
-    fn answer(&self, question: &[u8], to: SocketAddr) {
-        let Some(nonce) = question.first_chunk() else { return };
+    fn answer(&self, nonce: Nonce, to: SocketAddr) {
         let now = Instant::now();
         let may = {
             let answers = &mut self.state().answers;
             answers.get_or_insert_with(|| Bucket::full(ANSWERS_BURST, now)).take(ANSWERS_PER_SECOND, ANSWERS_BURST, now)
         };
         if may {
-            self.send(Via::Main, to, &answer(*nonce, to));
+            self.send(Via::Main, to, &Packet::Told { nonce, at: to }.bytes());
         }
     }
 
@@ -265,204 +250,23 @@ impl SideDoor {
     }
 }
 
-/// A socket at `address` that answers questions beside what QUIC does with it.
-pub(crate) fn answering(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    Ok(Arc::new(ProbeSocket::new(super::socket::open(Some(address))?, SideDoor::new())))
-}
-
-/// A question: where am I?
-pub(crate) fn question(nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
-    let mut packet = [&MAGIC, [ASK].as_slice(), &nonce].concat();
-    packet.resize(ASK_BYTES, 0);
-    packet
-}
-
-/// The answer to a question, for a socket with nothing else to do; none if it is no question.
-pub(crate) fn answer_to(packet: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
-    let (&sort, rest) = packet.strip_prefix(&MAGIC)?.split_first()?;
-    let nonce = rest.first_chunk()?;
-    (sort == ASK && packet.len() == ASK_BYTES).then(|| answer(*nonce, canonical(from)))
-}
-
-/// What an answer says.
-pub(crate) fn read_answer(packet: &[u8], nonce: [u8; NONCE_BYTES]) -> Option<SocketAddr> {
-    let (&sort, rest) = packet.strip_prefix(&MAGIC)?.split_first()?;
-    match told(rest, SocketAddr::from(([0, 0, 0, 0], 0)))? {
-        Arrived::Told { nonce: of, at, .. } if sort == TOLD && of == nonce => Some(at),
-        _ => None,
-    }
-}
-
-fn answer(nonce: [u8; NONCE_BYTES], at: SocketAddr) -> Vec<u8> {
-    let mut packet = [&MAGIC, [TOLD].as_slice(), &nonce].concat();
-    match at.ip() {
-        IpAddr::V4(ip) => {
-            packet.push(4);
-            packet.extend(ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            packet.push(6);
-            packet.extend(ip.octets());
-        }
-    }
-    packet.extend(at.port().to_be_bytes());
-    packet
-}
-
-fn told(payload: &[u8], by: SocketAddr) -> Option<Arrived> {
-    let (nonce, rest) = payload.split_first_chunk::<NONCE_BYTES>()?;
-    let (&family, rest) = rest.split_first()?;
-    let (ip, rest) = match family {
-        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        _ => return None,
-    };
-    let port = u16::from_be_bytes(rest.try_into().ok()?);
-    Some(Arrived::Told { nonce: *nonce, by, at: SocketAddr::new(ip.to_canonical(), port) })
-}
-
-fn transmit(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
-    Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None }
-}
-
-/// An address as the main socket writes it: one for both families shows IPv4 inside IPv6.
-fn inward(address: SocketAddr, main: &dyn AsyncUdpSocket) -> SocketAddr {
-    match (address.ip(), main.local_addr()) {
-        (IpAddr::V4(ip), Ok(SocketAddr::V6(_))) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
-        _ => address,
-    }
-}
-
-/// The socket with its side door: takes out what is ours, and sends by another socket what has a way of its own.
-pub(super) struct ProbeSocket {
-    main: Arc<dyn AsyncUdpSocket>,
-    door: Arc<SideDoor>,
-}
-
-impl ProbeSocket {
-    /// Around `main`, from now on the main one of `door`. What else it had is closed.
-    pub(super) fn new(main: Arc<dyn AsyncUdpSocket>, door: Arc<SideDoor>) -> Self {
-        let mut state = door.state();
-        state.main = Some(main.clone());
-        state.ways.clear();
-        for extra in state.extras.drain(..) {
-            extra.reader.abort();
-        }
-        drop(state);
-        Self { main, door }
-    }
-
-    /// Takes out of a buffer what is ours. Returns how long the rest is.
-    fn sift(&self, buffer: &mut [u8], meta: &RecvMeta) -> usize {
-        // One buffer may hold several packets of `stride` bytes each, the last one shorter.
-        let stride = meta.stride.max(1);
-        if !buffer.chunks(stride).any(|packet| packet.starts_with(&MAGIC)) {
-            return buffer.len();
-        }
-        let mut kept = 0;
-        let mut at = 0;
-        while at < buffer.len() {
-            let end = (at + stride).min(buffer.len());
-            if buffer[at..end].starts_with(&MAGIC) {
-                self.door.take(&buffer[at..end], meta.addr, Via::Main);
-            } else {
-                buffer.copy_within(at..end, kept);
-                kept += end - at;
-            }
-            at = end;
-        }
-        kept
-    }
-}
-
-impl fmt::Debug for ProbeSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProbeSocket").field("main", &self.main).finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for SideDoor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SideDoor").finish_non_exhaustive()
     }
 }
 
-impl AsyncUdpSocket for ProbeSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.main.clone().create_io_poller()
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let to = canonical(transmit.destination);
-        let way = self.door.state().ways.iter().find(|way| way.to == to).map(|way| way.sends.clone());
-        let Some(way) = way else { return self.main.try_send(transmit) };
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        for contents in transmit.contents.chunks(segment) {
-            // Nobody waits for this one to have room: what does not fit is lost, as on the way.
-            _ = way.send_to(contents, to);
-        }
-        Ok(())
-    }
-
-    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
-        let ways: Vec<Arc<dyn AsyncUdpSocket>> = {
-            let mut state = self.door.state();
-            if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-                state.reader = Some(cx.waker().clone());
-            }
-            state.ways.iter().map(|way| way.receives.clone()).collect()
-        };
-        for way in ways {
-            if let Poll::Ready(Ok(received)) = way.poll_recv(cx, bufs, meta) {
-                for meta in meta.iter_mut().take(received) {
-                    meta.addr = inward(meta.addr, self.main.as_ref());
-                }
-                return Poll::Ready(Ok(received));
-            }
-        }
-        loop {
-            let mut received = ready!(self.main.poll_recv(cx, bufs, meta))?;
-            let mut at = 0;
-            while at < received {
-                let (Some(buffer), Some(of)) = (bufs.get_mut(at), meta.get_mut(at)) else { break };
-                let was = of.len;
-                let Some(bytes) = buffer.get_mut(..was) else { break };
-                of.len = self.sift(bytes, of);
-                if of.len == 0 && was > 0 {
-                    received -= 1;
-                    bufs.swap(at, received);
-                    meta.swap(at, received);
-                } else {
-                    at += 1;
-                }
-            }
-            if received > 0 {
-                return Poll::Ready(Ok(received));
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.main.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.main.max_transmit_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.main.max_receive_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.main.may_fragment()
-    }
+/// A socket at `address` that answers questions beside what QUIC does with it.
+pub(crate) fn answering(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    Ok(Arc::new(ProbeSocket::new(super::socket::open(Some(address))?, SideDoor::new())))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSliceMut;
     use std::time::Duration;
 
+    use quinn::udp::RecvMeta;
     use tokio::time::timeout;
 
     use super::super::socket;
@@ -533,7 +337,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inside = runtime.enter();
         let (door, socket, here) = open();
-        let probe = [&MAGIC[..], &[PROBE, 9, 9, 9]].concat();
+        let probe = Packet::Probe(&[9; 3]).bytes();
         let quic = [0x40; 8];
         let meta = |len| RecvMeta { addr: here, len, stride: 8, ecn: None, dst_ip: None };
         for (order, kept) in
@@ -553,11 +357,13 @@ mod tests {
         let _inside = runtime.enter();
         let (door, _socket, here) = open();
         let six: SocketAddr = "[2001:db8::1]:65535".parse().unwrap();
-        assert!(answer([0; 8], six).len() <= ASK_BYTES);
-        assert_eq!(read_answer(&answer([3; 8], six), [3; 8]), Some(six));
-        assert_eq!(read_answer(&answer([3; 8], six), [4; 8]), None);
-        assert_eq!(read_answer(&answer_to(&question([5; 8]), here).unwrap(), [5; 8]), Some(here));
-        for packet in [question([1; 8]), answer([2; 8], here), [&MAGIC[..], &[PROBE]].concat()] {
+        let question = |n| Packet::Ask { nonce: [n; 8] }.bytes();
+        let answer = |n, at| Packet::Told { nonce: [n; 8], at }.bytes();
+        assert!(answer(0, six).len() <= question(0).len());
+        assert_eq!(read_answer(&answer(3, six), [3; 8]), Some(six));
+        assert_eq!(read_answer(&answer(3, six), [4; 8]), None);
+        assert_eq!(read_answer(&answer_to(&question(5), here).unwrap(), [5; 8]), Some(here));
+        for packet in [question(1), answer(2, here), Packet::Probe(b"").bytes()] {
             for length in 0..packet.len() {
                 door.take(&packet[..length], here, Via::Main);
                 answer_to(&packet[..length], here);
@@ -565,7 +371,7 @@ mod tests {
             }
         }
         for _ in 0..2 * ARRIVED_MAX {
-            door.take(&[&MAGIC[..], &[PROBE, 0]].concat(), here, Via::Main);
+            door.take(&Packet::Probe(&[0]).bytes(), here, Via::Main);
         }
         assert_eq!(door.state().inbox.len(), ARRIVED_MAX);
     }

@@ -249,7 +249,7 @@ fn node(builder: &PeerMeshBuilder, identity: Identity, key: MeshKey, seed: [u8; 
         membership: builder.certificate.clone().map(|(authority, certificate)| Membership {
             authority,
             certificate,
-            unix_time_at_start: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
+            unix_time_at_start: crate::unix_time::unix_seconds(),
         }),
         relay_only: builder.relay_only,
         ..Config::default()

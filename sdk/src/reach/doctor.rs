@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::UdpSocket;
@@ -27,6 +27,7 @@ use crate::identity;
 use crate::link::canonical;
 use crate::link::probe::{question, read_answer};
 use crate::resolve::{Interface, lan};
+use crate::unix_time::unix_seconds;
 
 /// How long others may take to answer; each is asked three times.
 const PATIENCE: Duration = Duration::from_millis(2_100);
@@ -126,8 +127,13 @@ pub struct Finding {
 pub async fn examine(options: &DoctorOptions) -> Diagnosis {
     let (router, mdns) = tokio::join!(ask_around(options), mdns(&options.interface));
     let (router, seen_at, asked) = router;
-    let findings =
-        vec![interfaces(&options.interface), of_router(router, asked), six(&options.interface, &seen_at), mdns, clock(now())];
+    let findings = vec![
+        interfaces(&options.interface),
+        of_router(router, asked),
+        six(&options.interface, &seen_at),
+        mdns,
+        clock(unix_seconds()),
+    ];
     Diagnosis { router, seen_at, findings }
 }
 
@@ -313,10 +319,6 @@ fn clock(now: u64) -> Finding {
     }
     let advice = "Set it. Play goes on without, but in the DHT nobody finds those who are on another day.";
     finding("clock", Verdict::Limited, "the clock is off by years", Some(advice))
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -241,8 +241,11 @@ impl Reach {
         theirs.inner.retain(|address| self.interface.reaches(address.ip()));
         theirs.outer.retain(|address| self.interface.reaches(address.ip()));
         tracing::debug!(target: "peerflock::reach", ?peer, ?mine, ?theirs, "attempt");
-        seen.running.retain(|_, run| run.peer != peer);
         let number = mine.attempt;
+        // One at a time with each; and of two who say the same number the later one counts.
+        let former: Vec<u64> =
+            seen.running.iter().filter(|(other, run)| **other == number || run.peer == peer).map(|(other, _)| *other).collect();
+        former.into_iter().for_each(|former| _ = self.end(former, seen));
         let attempt = Attempt::new(self.me < peer, mine, theirs, self::number());
         let began = Instant::now();
         seen.running.insert(number, Running { peer, attempt, began, extras: Vec::new(), adopted: false });
@@ -264,8 +267,7 @@ impl Reach {
             .map(|(number, _)| *number)
             .collect();
         for number in over {
-            let Some(run) = seen.running.remove(&number) else { continue };
-            self.door.close_extras(&run.extras);
+            let Some(run) = self.end(number, seen) else { continue };
             let direct = links.iter().any(|link| link.peer == run.peer);
             let packets = run.attempt.packets();
             tracing::info!(target: "peerflock::reach", peer = ?run.peer, direct, packets, after = ?run.began.elapsed(), "attempt over");
@@ -276,6 +278,13 @@ impl Reach {
                 seen.failed(run.peer, Instant::now());
             }
         }
+    }
+
+    /// Ends an attempt, and closes the sockets that it opened: however it ends, none may stay open.
+    fn end(&self, number: u64, seen: &mut Seen) -> Option<Running> {
+        let run = seen.running.remove(&number)?;
+        self.door.close_extras(&run.extras);
+        Some(run)
     }
 
     fn carry_out(&self, acts: Vec<Act>, number: Option<u64>, seen: &mut Seen) {

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::ResolveError;
 use super::resolver::{Answer, Found, Registration, Resolver};
 use crate::identity;
+use crate::unix_time::unix_seconds;
 
 /// What the file is called in the game's folder.
 const FILE_NAME: &str = "met.json";
@@ -93,7 +94,7 @@ impl AddressBook {
         let mut file = self.load()?;
         let before = serde_json::to_vec(&file).unwrap_or_default();
         file.version = VERSION;
-        file.note(&topic(us), us, seconds());
+        file.note(&topic(us), us, unix_seconds());
         // Times alone are not worth a write each time; the minute is near enough.
         let text = serde_json::to_vec(&file)
             .map_err(io::Error::other)
@@ -160,10 +161,6 @@ impl File {
 
 fn topic(us: &Registration) -> String {
     HEXLOWER.encode(&us.rendezvous.topic("address book", 0))
-}
-
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -5,7 +5,7 @@
 //! that keep a note see that somebody at our address left it, no more.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_lite::StreamExt;
 use mainline::async_dht::AsyncDht;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::resolver::{Answer, Found, Registration, Resolver};
 use super::{Interface, Rendezvous, ResolveError};
+use crate::unix_time::unix_seconds;
 
 /// Places for notes of one mesh and day. Two members may fall on one place: then the later is read, and knows the other.
 const PLACES: u8 = 8;
@@ -104,7 +105,7 @@ impl Resolver for Dht {
     fn register<'a>(&'a self, us: &'a Registration) -> Answer<'a, Duration> {
         Box::pin(async move {
             let node = self.node(&us.interface).await?;
-            let now = seconds();
+            let now = unix_seconds();
             let addresses = us.addresses.iter().rev().take(ADDRESSES_MAX).rev().copied().collect();
             let note = Note { peer: us.peer, addresses, beacon: us.beacon, written: now };
             let sealed = codec::encode(&note).ok().and_then(|note| us.rendezvous.seal(SERVICE, &note));
@@ -122,7 +123,7 @@ impl Resolver for Dht {
     fn resolve<'a>(&'a self, us: &'a Registration) -> Answer<'a, Vec<Found>> {
         Box::pin(async move {
             let node = self.node(&us.interface).await?;
-            let now = seconds();
+            let now = unix_seconds();
             let mut days = vec![now / DAY_SECONDS];
             if now % DAY_SECONDS < DUSK_SECONDS {
                 days.push((now / DAY_SECONDS).saturating_sub(1));
@@ -178,10 +179,6 @@ fn read(rendezvous: &Rendezvous, sealed: &[u8], now: u64) -> Option<Note> {
     let fresh = note.written <= now + DUSK_SECONDS && now.saturating_sub(note.written) <= NOTE_LASTS.as_secs();
     let sane = |address: &SocketAddr| !matches!(address.ip(), IpAddr::V4(ip) if ip.is_broadcast());
     (fresh && note.addresses.len() <= ADDRESSES_MAX && note.addresses.iter().all(sane)).then_some(note)
-}
-
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

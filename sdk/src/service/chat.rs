@@ -36,8 +36,7 @@ mod log;
 pub mod pace;
 pub mod text;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 pub use engine::{CHANNELS_MAX, Engine, TEAM_MEMBERS_MAX, TYPING_EVERY, TYPING_SHOWN};
 #[cfg(feature = "test-utils")]
@@ -45,8 +44,8 @@ pub use line::lawless_line;
 pub use line::{Evidence, MENTIONS_MAX};
 use peerflock_proto::{Boot, PeerId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
+use super::queue::Queue;
 pub use super::topics::TopicName as ChannelName;
 use super::{ServiceError, ServiceHandle, start};
 use crate::peer_mesh::PeerMesh;
@@ -62,7 +61,7 @@ pub const MAIN: &str = "all";
 #[derive(Clone, Debug)]
 pub struct Chat {
     service: ServiceHandle<Engine>,
-    queue: Arc<Queue>,
+    events: Arc<Queue<ChatEvent>>,
 }
 
 /// Which line, for good: whoever edits it, it stays this one.
@@ -172,20 +171,8 @@ pub struct ChatCounters {
     pub asked: u64,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    events: VecDeque<ChatEvent>,
-    closed: bool,
-}
-
 /// Where the engine's events go; gone when the service is over.
-struct Ear(Arc<Queue>);
+struct Ear(Arc<Queue<ChatEvent>>);
 
 impl Chat {
     /// Takes part in the chat of a mesh.
@@ -193,11 +180,11 @@ impl Chat {
     /// # Errors
     /// When this was called before and what came of it is still there, or the mesh was left.
     pub fn join(mesh: &PeerMesh) -> Result<Self, ServiceError> {
-        let queue = Arc::new(Queue::default());
+        let events = Arc::new(Queue::new(EVENTS_MAX));
         let engine = mesh.shared().node(|node, _| Engine::new(node));
-        let ear = Ear(queue.clone());
-        let service = start(mesh, engine, move |event| ear.hear(event))?;
-        Ok(Self { service, queue })
+        let ear = Ear(events.clone());
+        let service = start(mesh, engine, move |event| ear.0.push(event))?;
+        Ok(Self { service, events })
     }
 
     /// Says something to all.
@@ -282,24 +269,12 @@ impl Chat {
     ///
     /// It is safe to give up waiting; nothing is lost by it.
     pub async fn next(&self) -> Option<ChatEvent> {
-        loop {
-            let arrived = self.queue.arrived.notified();
-            tokio::pin!(arrived);
-            // From here on nothing is missed that comes between the look and the wait.
-            arrived.as_mut().enable();
-            if let Some(event) = self.try_next() {
-                return Some(event);
-            }
-            if lock(&self.queue.waiting).closed {
-                return None;
-            }
-            arrived.await;
-        }
+        self.events.next().await
     }
 
     /// The next event, if there is one. Returns at once.
     pub fn try_next(&self) -> Option<ChatEvent> {
-        lock(&self.queue.waiting).events.pop_front()
+        self.events.try_next()
     }
 
     /// What chat has cost and refused here.
@@ -317,28 +292,10 @@ pub fn main_channel() -> ChannelName {
     MAIN.parse().expect("a name by its own rules; a test says so")
 }
 
-impl Ear {
-    fn hear(&self, event: ChatEvent) {
-        let mut waiting = lock(&self.0.waiting);
-        if waiting.events.len() >= EVENTS_MAX {
-            waiting.events.pop_front();
-        }
-        waiting.events.push_back(event);
-        drop(waiting);
-        self.0.arrived.notify_waiters();
-    }
-}
-
 impl Drop for Ear {
     fn drop(&mut self) {
-        lock(&self.0.waiting).closed = true;
-        self.0.arrived.notify_waiters();
+        self.0.close();
     }
-}
-
-/// Nothing behind these locks panics halfway through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ mod scan;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -54,6 +54,7 @@ use super::topics::NameError;
 pub use super::topics::TopicName as DocumentName;
 use super::{ServiceError, ServiceHandle, start};
 use crate::peer_mesh::PeerMesh;
+use crate::sync::lock;
 
 /// A document is written to disk so long after it changed.
 const SAVE_AFTER: Duration = Duration::from_millis(500);
@@ -297,9 +298,4 @@ async fn keep(documents: Documents, name: DocumentName, mut changes: watch::Rece
             *lock(&keeper.error) = Some(error);
         }
     }
-}
-
-/// Nothing behind these locks panics halfway through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

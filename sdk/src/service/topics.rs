@@ -37,10 +37,10 @@ mod name;
 mod store;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 pub use engine::{Delivered, Engine};
@@ -50,11 +50,12 @@ use peerflock_proto::PeerId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 pub use store::{HISTORY_BYTES_MAX, HISTORY_ITEMS_MAX, STORE_BYTES_MAX, STREAMS_MAX};
-use tokio::sync::Notify;
 
+use super::queue::Queue;
 use super::{ServiceError, ServiceHandle, start};
 use crate::codec::{self, EncodeError};
 use crate::peer_mesh::PeerMesh;
+use crate::sync::lock;
 
 /// Items that wait for a subscription's reader; past it the oldest is dropped and counted.
 pub const QUEUE_ITEMS_MAX: usize = 1_024;
@@ -92,7 +93,7 @@ pub struct Published<T> {
 pub struct Subscription<T> {
     id: u64,
     topics: Topics,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Delivered>>,
     unread: u64,
     value: PhantomData<fn() -> T>,
 }
@@ -157,20 +158,7 @@ pub enum SubscribeError {
 /// By subscription. None when there is nothing more to come.
 #[derive(Debug, Default)]
 struct Queues {
-    by_id: Mutex<BTreeMap<u64, Weak<Queue>>>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    items: VecDeque<Delivered>,
-    missed: u64,
-    closed: bool,
+    by_id: Mutex<BTreeMap<u64, Weak<Queue<Delivered>>>>,
 }
 
 /// Where the engine's events go; gone when the service is over.
@@ -220,7 +208,7 @@ impl Topics {
         if self.service.is_closed() {
             return Err(SubscribeError::Closed);
         }
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(QUEUE_ITEMS_MAX));
         let id = self.service.act(|engine, now| {
             let id = engine.subscribe(pattern, options, now)?;
             // Before anything is told of it.
@@ -251,32 +239,31 @@ impl<T: Readable> Subscription<T> {
     /// It is safe to give up waiting; nothing is lost by it.
     pub async fn next(&mut self) -> Option<Published<T>> {
         loop {
-            let queue = self.queue.clone();
-            let arrived = queue.arrived.notified();
-            tokio::pin!(arrived);
-            // From here on nothing is missed that comes between the look and the wait.
-            arrived.as_mut().enable();
-            if let Some(published) = self.try_next() {
+            let delivered = self.queue.next().await?;
+            if let Some(published) = self.read(&delivered) {
                 return Some(published);
             }
-            if lock(&queue.waiting).closed {
-                return None;
-            }
-            arrived.await;
         }
     }
 
     /// The next item, if there is one. Returns at once.
     pub fn try_next(&mut self) -> Option<Published<T>> {
         loop {
-            let delivered = lock(&self.queue.waiting).items.pop_front()?;
-            let item = &delivered.item;
-            if let Some(value) = T::read(&item.payload) {
-                let (topic, publisher) = (item.stream.topic.clone(), item.stream.publisher);
-                return Some(Published { topic, publisher, value, retained: delivered.retained });
+            let delivered = self.queue.try_next()?;
+            if let Some(published) = self.read(&delivered) {
+                return Some(published);
             }
-            self.unread += 1;
         }
+    }
+
+    /// What was published, if it is a `T`.
+    fn read(&mut self, delivered: &Delivered) -> Option<Published<T>> {
+        let Some(value) = T::read(delivered.payload()) else {
+            self.unread += 1;
+            return None;
+        };
+        let (topic, publisher) = (delivered.topic().clone(), delivered.publisher());
+        Some(Published { topic, publisher, value, retained: delivered.retained })
     }
 
     /// Items that were no `T`, and were left out.
@@ -286,7 +273,7 @@ impl<T: Readable> Subscription<T> {
 
     /// Items that fell away because nobody read: more than [`QUEUE_ITEMS_MAX`] waited.
     pub fn missed(&self) -> u64 {
-        lock(&self.queue.waiting).missed
+        self.queue.missed()
     }
 }
 
@@ -362,28 +349,14 @@ impl Delivered {
 impl Ear {
     fn hear(&self, delivered: Delivered) {
         let queue = lock(&self.0.by_id).get(&delivered.subscription).and_then(Weak::upgrade);
-        let Some(queue) = queue else { return };
-        let mut waiting = lock(&queue.waiting);
-        if waiting.items.len() >= QUEUE_ITEMS_MAX {
-            waiting.items.pop_front();
-            waiting.missed += 1;
+        if let Some(queue) = queue {
+            queue.push(delivered);
         }
-        waiting.items.push_back(delivered);
-        drop(waiting);
-        queue.arrived.notify_waiters();
     }
 }
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        for queue in lock(&self.0.by_id).values().filter_map(Weak::upgrade) {
-            lock(&queue.waiting).closed = true;
-            queue.arrived.notify_waiters();
-        }
+        lock(&self.0.by_id).values().filter_map(Weak::upgrade).for_each(|queue| queue.close());
     }
-}
-
-/// Nothing behind these locks panics halfway through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

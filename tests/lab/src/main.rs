@@ -16,6 +16,7 @@ mod stats;
 mod svg;
 mod usage;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,9 @@ use crate::report::Report;
 struct Cli {
     #[command(subcommand)]
     experiment: Option<Experiment>,
+    /// Write the figures to this file, too.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,46 +82,41 @@ enum Experiment {
     Rest(rest::Options),
 }
 
+impl Experiment {
+    /// Its report; none where another process reports.
+    fn run(&self) -> Result<Option<Report>, Failure> {
+        let report = match self {
+            Self::Codec(options) => codec::run(options),
+            Self::Game(options) => game::run(options),
+            Self::Flood(options) => flood::run(options),
+            Self::Crash(options) => crash::run(options),
+            Self::Islands(options) => islands::run(options),
+            Self::Churn(options) => churn::run(options),
+            Self::Link(options) => link::run(options),
+            Self::Queue(options) => queue::run(options),
+            Self::Encode(options) => encode::run(options),
+            Self::EncodeOne(options) => encode::run_one(options),
+            Self::Age(options) => age::run(options),
+            Self::Auth(options) => auth::run(options),
+            Self::Starve(options) => starve::run(options),
+            Self::Ownership(options) => ownership::run(options),
+            Self::Content(options) => content::run(options),
+            Self::Nat(options) => nat::run(options),
+            Self::Resolvers(options) => resolvers::run(options),
+            Self::Rest(options) => rest::run(options),
+            Self::NatPeer(options) => return nat::peer::run(options).map(|()| None),
+        };
+        report.map(Some)
+    }
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().experiment {
-        None => {
-            report::say(LIST);
-            return ExitCode::SUCCESS;
-        }
-        Some(Experiment::Codec(options)) => codec::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Game(options)) => game::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Flood(options)) => {
-            flood::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
-        }
-        Some(Experiment::Crash(options)) => {
-            crash::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
-        }
-        Some(Experiment::Islands(options)) => {
-            islands::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
-        }
-        Some(Experiment::Churn(options)) => {
-            churn::run(&options).and_then(|report| finish(report, options.network.json.as_deref()))
-        }
-        Some(Experiment::Link(options)) => link::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Queue(options)) => queue::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Encode(options)) => encode::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::EncodeOne(options)) => {
-            encode::run_one(&options).and_then(|report| finish(report, options.json.as_deref()))
-        }
-        Some(Experiment::Age(options)) => age::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
-        Some(Experiment::Auth(options)) => auth::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
-        Some(Experiment::Starve(options)) => starve::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Ownership(options)) => {
-            ownership::run(&options).and_then(|report| finish(report, options.json.as_deref()))
-        }
-        Some(Experiment::Content(options)) => content::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Nat(options)) => nat::run(&options).and_then(|report| finish(report, options.json.as_deref())),
-        Some(Experiment::Resolvers(options)) => {
-            resolvers::run(&options).and_then(|report| finish(report, options.json.as_deref()))
-        }
-        Some(Experiment::NatPeer(options)) => nat::peer::run(&options),
-        Some(Experiment::Rest(options)) => rest::run(&options).and_then(|report| finish(report, options.network.json.as_deref())),
+    let Cli { experiment, json } = Cli::parse();
+    let Some(experiment) = experiment else {
+        report::say(LIST);
+        return ExitCode::SUCCESS;
     };
+    let outcome = experiment.run().and_then(|report| report.map_or(Ok(()), |report| finish(&report, json.as_deref())));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -127,7 +126,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn finish(report: Report, json: Option<&std::path::Path>) -> Result<(), Failure> {
+fn finish(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
     report::say(&report.table());
     if let Some(path) = json {
         std::fs::write(path, report.json()).map_err(|source| Failure::Write { path: path.to_owned(), source })?;

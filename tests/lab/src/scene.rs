@@ -49,9 +49,6 @@ pub(crate) struct Network {
     /// Seconds, in virtual time, in which the overlay may find its shape after all have met.
     #[arg(long, default_value_t = SETTLE.as_secs())]
     pub(crate) settle: u64,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<std::path::PathBuf>,
 }
 
 impl Network {

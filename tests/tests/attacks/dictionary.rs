@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock_proto::sim::guess::{self, Dialing, Expected, View};
 use peerflock_proto::{CloseReason, Identity, Input, PeerId};
+use peerflock_tests::game::{millis, seconds};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 use spake2::{Ed25519Group, Group};
 
 use super::hand::{Hand, address, key, mesh};
-use super::{millis, seconds};
 
 const WORDS: usize = 200;
 /// Where in the dictionary the true password stands.

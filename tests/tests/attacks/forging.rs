@@ -10,9 +10,10 @@ use peerflock_proto::{
     Boot, Change, Config, EntityId, Event, Identity, Input, MeshTime, NeighborLimits, Orphan, OwnershipPolicy, PeerId, Target,
     Tick, Value, WorldEvent,
 };
-use peerflock_tests::wiretap::{TOPIC, Wires};
+use peerflock_tests::game::{PLACE, TOPIC, millis, seconds};
+use peerflock_tests::wiretap::Wires;
 
-use super::{PLACE, config, millis, seconds};
+use super::config;
 
 const TIMES: u32 = 1_000;
 /// Four who are all linked to each other: the victim, the attacker, and two others.

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use peerflock_proto::sim::forge;
 use peerflock_proto::{Change, Config, EntityId, Event, Input, NeighborLimits, Orphan, OwnershipPolicy, Value, WorldEvent};
+use peerflock_tests::game::{PLACE, millis, seconds};
 use peerflock_tests::wiretap::Wires;
 
-use super::{PLACE, config, millis, seconds};
+use super::config;
 
 const VICTIM: usize = 0;
 const ATTACKER: usize = 1;

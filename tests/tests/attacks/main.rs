@@ -11,23 +11,10 @@ mod members;
 mod passwords;
 mod strangers;
 
-use std::time::Duration;
+use peerflock_proto::Config;
+use peerflock_tests::game::registry;
 
-use peerflock_proto::{Config, Group, Kind, KindId, Registry, Shape};
-
-const PLACE: KindId = KindId(0);
-
-/// A game with one component, "place", of two integers that move.
+/// The game, with the usual limits.
 fn config() -> Config {
-    let mut registry = Registry::default();
-    registry.register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
-    Config { registry, ..Config::default() }
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
+    Config { registry: registry(), ..Config::default() }
 }

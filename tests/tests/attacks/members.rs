@@ -12,9 +12,10 @@ use peerflock_proto::{
     Change, CloseReason, Config, EntityId, Event, Farewell, Identity, Input, LinkId, MeshId, MeshKey, NeighborLimits, Node,
     Orphan, Output, OwnershipPolicy, PeerId, RemovalRule, Target, Time, Value,
 };
-use peerflock_tests::wiretap::{TOPIC, Wires};
+use peerflock_tests::game::{PLACE, TOPIC, millis, seconds};
+use peerflock_tests::wiretap::Wires;
 
-use super::{PLACE, config, millis, seconds};
+use super::config;
 
 const TIMES: u32 = 1_000;
 /// 0 reaches 3 by two ways, which see each other.

@@ -1,12 +1,15 @@
 //! Trying passwords at the door of one member.
 
+use std::net::SocketAddr;
+
 use peerflock_proto::sim::guess::{Dialing, View, hello, share};
 use peerflock_proto::{Boot, CloseReason, Identity, PeerId};
+use peerflock_tests::game::seconds;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use super::config;
 use super::hand::{Hand, address, key, mesh};
-use super::{config, seconds};
 
 const IDENTITIES: u8 = 10;
 const TRIES: usize = 1_000;
@@ -19,10 +22,14 @@ fn guesser(number: u8) -> PeerId {
 
 /// One try of a password as `who`, from `host`: whether it was listened to, and whether that let it in.
 fn try_password(door: &mut Hand, who: u8, host: u8, password: &str, number: usize) -> Result<bool, CloseReason> {
+    try_from(door, who, address(host, number as u16), password, number)
+}
+
+fn try_from(door: &mut Hand, who: u8, from: SocketAddr, password: &str, number: usize) -> Result<bool, CloseReason> {
     let mut exporter = [3; 32];
     exporter[..8].copy_from_slice(&(number as u64).to_le_bytes());
     let view = View { mesh: mesh(), dialer: guesser(who), accepter: door.peer(), exporter };
-    let link = door.knocked(address(host, number as u16), view.dialer, exporter)?;
+    let link = door.knocked(from, view.dialer, exporter)?;
     let (dialing, half) = Dialing::start(&view, &key(password), ChaCha8Rng::seed_from_u64(number as u64));
     let did = door.hear(link, hello(half).expect("short"));
     let theirs = share(&did.frames[0]).expect("a stranger's HELLO is answered");
@@ -65,6 +72,15 @@ fn ten_identities_at_one_address_have_no_more_guesses_than_one() {
         .count();
     assert_eq!(listened as u64, ALLOWED);
     assert_eq!(try_password(&mut door, 0, 99, "mellon", TRIES), Ok(true));
+}
+
+#[test]
+fn all_addresses_of_one_ipv6_network_have_no_more_guesses_than_one() {
+    let mut door = Hand::new(1, "mellon");
+    let within = |network, number: usize| SocketAddr::from(([0x2001, 0xdb8, 0, network, 0, 0, 0, number as u16], 7));
+    let guess = |number: &usize| try_from(&mut door, (number % 10) as u8, within(1, *number), "guess", *number).is_ok();
+    assert_eq!((0..TRIES).filter(guess).count() as u64, ALLOWED);
+    assert_eq!(try_from(&mut door, 0, within(2, 1), "mellon", TRIES), Ok(true), "and nobody else suffers");
 }
 
 #[test]

@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerflock::test_utils::{VirtualNetwork, stranger};
 use peerflock::{Conditioner, Identity, PeerMesh, PeerMeshBuilder};
+use peerflock_tests::game::{millis, seconds};
 use quinn::{Connection, Endpoint};
 use tokio::time::{Instant, sleep, timeout};
-
-use super::{millis, seconds};
 
 const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 /// Strangers at the door at once.

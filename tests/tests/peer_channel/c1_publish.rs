@@ -9,9 +9,10 @@ use peerflock::test_utils::VirtualNetwork;
 use peerflock::{Conditioner, PeerMesh};
 use peerflock_proto::sim::Options;
 use peerflock_proto::{Identity, PeerId};
+use peerflock_tests::game::{millis, seconds};
 use tokio::time::timeout;
 
-use super::{millis, seconds, services};
+use super::services;
 
 /// Something heard: on which topic, from whom, what, and whether it was kept from before.
 type Heard = (String, PeerId, String, bool);

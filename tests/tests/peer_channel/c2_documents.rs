@@ -8,8 +8,9 @@ use peerflock::test_utils::VirtualNetwork;
 use peerflock::{Conditioner, PeerMesh, PeerMeshBuilder};
 use peerflock_proto::Identity;
 use peerflock_proto::sim::{Options, Sim};
+use peerflock_tests::game::{config, millis, seconds};
 
-use super::{config, millis, seconds, services};
+use super::services;
 
 fn open(mesh: &mut ServiceSim<Engine>, index: usize, kept: Option<&[u8]>) {
     mesh.act(index, |engine, now| engine.open("plan".parse().unwrap(), kept, now)).unwrap();

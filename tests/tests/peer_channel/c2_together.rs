@@ -6,10 +6,9 @@ use std::rc::Rc;
 use peerflock::test_utils::VirtualNetwork;
 use peerflock::{CloseReason, Conditioner, Event, Farewell, Identity, PeerId, PeerMesh, PeerMeshBuilder, StartError, Target};
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
+use peerflock_tests::game::{TOPIC, config, heard, millis, row, seconds, send};
 use peerflock_tests::wiretap::Wires;
 use tokio::time::{Instant, sleep};
-
-use super::{TOPIC, config, heard, millis, row, seconds, send};
 
 fn builder(network: &VirtualNetwork, name: &str, n: u8) -> PeerMeshBuilder {
     PeerMesh::named(name).identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
-use peerflock_proto::{Event, Farewell, Input, Target, Time, Value, WorldEvent};
+use peerflock_proto::{Event, Farewell, Input, Orphan, Target, Time, Value, WorldEvent};
+use peerflock_tests::game::{config, millis, seconds, send, spawn};
 
-use super::{config, millis, play, seconds, send, spawn};
+use super::play;
 
 /// When each value of `of` was seen at `index`.
 fn seen(sim: &mut Sim, index: usize, of: usize) -> Vec<(Time, i32)> {
@@ -24,7 +25,7 @@ fn seen(sim: &mut Sim, index: usize, of: usize) -> Vec<(Time, i32)> {
 fn c5_1_and_2_moves_are_synchronized_without_a_server() {
     remember_signatures();
     let mut sim = Sim::mesh(Options { loss: 0.02, ..Options::default() }, 8, &config(7), seconds(10));
-    (0..8).for_each(|index| spawn(&mut sim, index, 1));
+    (0..8).for_each(|index| spawn(&mut sim, index, 1, Orphan::Adopt));
     for round in 0..5 {
         play(&mut sim, 8, 100 * round, 20);
         sim.run(seconds(1));
@@ -52,7 +53,7 @@ fn c5_5_chat_does_not_delay_moves() {
 fn latency(chat: bool) -> (Duration, usize) {
     remember_signatures();
     let mut sim = Sim::mesh(Options::default(), 8, &config(7), seconds(10));
-    (0..8).for_each(|index| spawn(&mut sim, index, 1));
+    (0..8).for_each(|index| spawn(&mut sim, index, 1, Orphan::Adopt));
     sim.run(seconds(2));
     seen(&mut sim, 5, 0);
     let (mut said, mut total, mut count, mut lines) = (Vec::new(), 0, 0, 0);
@@ -85,7 +86,7 @@ fn latency(chat: bool) -> (Duration, usize) {
 fn c5_6_a_dropped_player_is_noticed_within_a_bounded_time() {
     remember_signatures();
     let mut sim = Sim::mesh(Options { loss: 0.02, ..Options::default() }, 8, &config(7), seconds(10));
-    (0..8).for_each(|index| spawn(&mut sim, index, 1));
+    (0..8).for_each(|index| spawn(&mut sim, index, 1, Orphan::Adopt));
     play(&mut sim, 8, 0, 20);
     (0..8).for_each(|index| drop(sim.take_events(index)));
     let (died, dead) = (sim.now(), sim.peer(7));
@@ -104,7 +105,7 @@ fn c5_6_a_dropped_player_is_noticed_within_a_bounded_time() {
 fn c5_7_who_returns_has_the_current_state() {
     remember_signatures();
     let mut sim = Sim::mesh(Options::default(), 6, &config(7), seconds(10));
-    (0..6).for_each(|index| spawn(&mut sim, index, 3));
+    (0..6).for_each(|index| spawn(&mut sim, index, 3, Orphan::Adopt));
     play(&mut sim, 6, 0, 20);
     sim.crash(5);
     play(&mut sim, 5, 500, 200);
@@ -120,7 +121,7 @@ fn c5_7_who_returns_has_the_current_state() {
 fn c5_8_play_needs_nobody_but_its_players() {
     remember_signatures();
     let mut sim = Sim::mesh(Options::default(), 8, &config(7), seconds(10));
-    (0..8).for_each(|index| spawn(&mut sim, index, 1));
+    (0..8).for_each(|index| spawn(&mut sim, index, 1, Orphan::Adopt));
     play(&mut sim, 8, 0, 20);
     for gone in 0..4 {
         sim.input(gone, Input::Leave);

@@ -8,10 +8,9 @@ use peerflock::test_utils::VirtualNetwork;
 use peerflock::{CloseReason, Conditioner, Event, Group, Identity, Kind, PeerMesh, PeerMeshBuilder, Registry, Shape, StartError};
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{Candidate, Input, SendError, Target};
+use peerflock_tests::game::{TOPIC, config, heard, members, millis, seconds, send};
 use peerflock_tests::wiretap::{Passing, Wires};
 use tokio::time::sleep;
-
-use super::{TOPIC, config, heard, members, millis, seconds, send};
 
 fn builder(network: &VirtualNetwork, n: u8) -> PeerMeshBuilder {
     PeerMesh::named("across").identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false).socket(network.socket())

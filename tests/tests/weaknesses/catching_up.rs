@@ -1,16 +1,15 @@
 //! What came before, and what came while one was away: in Peer Channel nobody ever learned of it.
 
 use peerflock_proto::sim::{Options, Sim};
-use peerflock_proto::{Input, Target};
-
-use super::{config, heard, members, millis, seconds, send, spawn};
+use peerflock_proto::{Input, Orphan, Target};
+use peerflock_tests::game::{config, heard, members, millis, seconds, send, spawn};
 
 /// 2: no catching up for those who came late or came back. Here a newcomer sees the world as it is, and one who was cut off hears what was
 /// said meanwhile, in order.
 #[test]
 fn weakness_02_late_and_returning_members_catch_up() {
     let mut sim = Sim::mesh(Options::default(), 5, &config(7), seconds(5));
-    (0..5).for_each(|index| spawn(&mut sim, index, 20));
+    (0..5).for_each(|index| spawn(&mut sim, index, 20, Orphan::Adopt));
     sim.run(seconds(1));
     let late = sim.add(config(7), [7; 32]);
     sim.introduce(late, 3);
@@ -29,7 +28,7 @@ fn weakness_02_late_and_returning_members_catch_up() {
         said.push((sim.peer(0), text.to_string()));
         sim.run(millis(100));
     }
-    spawn(&mut sim, late, 5);
+    spawn(&mut sim, late, 5, Orphan::Adopt);
     sim.heal();
     sim.run(seconds(20));
     assert_eq!(members(&sim, away), 6);
@@ -42,7 +41,7 @@ fn weakness_02_late_and_returning_members_catch_up() {
 #[test]
 fn weakness_03_shared_data_outlives_its_author_and_all_who_met_it() {
     let mut sim = Sim::mesh(Options::default(), 1, &config(7), seconds(1));
-    spawn(&mut sim, 0, 10);
+    spawn(&mut sim, 0, 10, Orphan::Adopt);
     for generation in 1..5 {
         let newcomer = sim.add(config(7), [7; 32]);
         sim.introduce(newcomer, generation - 1);

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use peerflock_proto::{Config, Input, Target};
+use peerflock_tests::game::{config, millis, seconds};
 use peerflock_tests::wiretap::Wires;
-
-use super::{config, millis, seconds};
 
 /// Alters one byte of each thing said from one node to another that holds a text, or may hold it sealed: of the first such thing the
 /// first byte, of the next the second, and so on.

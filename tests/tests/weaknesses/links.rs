@@ -1,9 +1,8 @@
 //! Who is linked to whom, and how long: in Peer Channel by chance, and without looking.
 
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
-use peerflock_proto::{Config, Event, Input, LinkId, NeighborLimits, Target};
-
-use super::{config, members, millis, seconds, spawn};
+use peerflock_proto::{Config, Event, Input, LinkId, NeighborLimits, Orphan, Target};
+use peerflock_tests::game::{self, config, members, millis, seconds, send, spawn};
 
 /// 22: two halves of a split mesh whose members had links enough stayed apart for good. Here they find each other by themselves: those
 /// that were parted, and those that never met and of whom one hears where one of the others is.
@@ -25,7 +24,7 @@ fn weakness_22_islands_of_contented_members_find_each_other() {
                 (SIZE..2 * SIZE).for_each(|other| sim.cut(one, other));
             }
         }
-        (0..2 * SIZE).for_each(|index| spawn(&mut sim, index, 2));
+        (0..2 * SIZE).for_each(|index| spawn(&mut sim, index, 2, Orphan::Adopt));
         sim.run(seconds(20));
         for index in 0..2 * SIZE {
             assert_eq!(members(&sim, index), SIZE, "two islands");
@@ -110,7 +109,7 @@ fn weakness_24_a_relays_death_delays_no_message_for_a_second() {
         for round in 0..60 {
             for author in 3..20 {
                 let text = format!("{round}");
-                super::send(&mut sim, author, Target::All, &text).unwrap();
+                send(&mut sim, author, Target::All, &text).unwrap();
                 sent.insert((sim.peer(author), text), sim.now());
             }
             if round == 20 {
@@ -122,7 +121,7 @@ fn weakness_24_a_relays_death_delays_no_message_for_a_second() {
         for index in 3..20 {
             let mut count = 0;
             for (at, event) in sim.take_events(index) {
-                if let Some(sent) = super::message(event).and_then(|said| sent.get(&said)) {
+                if let Some(sent) = game::message(event).and_then(|said| sent.get(&said)) {
                     count += 1;
                     assert!(at.since(*sent) < seconds(1), "seed {seed}: node {index} heard it after {:?}", at.since(*sent));
                 }
@@ -201,6 +200,6 @@ fn weakness_31_limits_and_times_are_settings() {
     let small = Config { limits, ..config(7) };
     let mut sim = Sim::mesh(Options::default(), 3, &small, seconds(5));
     assert_eq!(members(&sim, 0), 2, "no third is let in");
-    let long = super::send(&mut sim, 0, Target::All, &"x".repeat(101));
+    let long = send(&mut sim, 0, Target::All, &"x".repeat(101));
     assert_eq!(long, Err(peerflock_proto::SendError::TooLong { len: 101, max: 100 }));
 }

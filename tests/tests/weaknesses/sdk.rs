@@ -7,9 +7,8 @@ use peerflock::test_utils::VirtualNetwork;
 use peerflock::{
     Conditioner, Event, Farewell, Identity, Limits, NeighborLimits, PeerMesh, PeerMeshBuilder, SendError, Target, Topic,
 };
+use peerflock_tests::game::{millis, seconds};
 use tokio::time::{Instant, sleep};
-
-use super::{millis, seconds};
 
 const LAN: Conditioner = Conditioner::with_delay(Duration::from_millis(10));
 const CHAT: Topic = Topic(Topic::RESERVED);

@@ -2,8 +2,7 @@
 
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{PeerId, SendError, Target};
-
-use super::{config, heard, members, millis, row, seconds, send};
+use peerflock_tests::game::{TOPIC, config, heard, members, millis, row, seconds, send};
 
 /// 1: nothing was guaranteed, neither delivery nor order. Here everyone who stays hears everything, once, in its sender's order, over
 /// links that lose and while relays die. `nothing_lost.rs` tries this over many seeds.
@@ -63,7 +62,7 @@ fn weakness_04_some_members_can_be_spoken_to() {
     let some = [sim.peer(2), sim.peer(5), sim.peer(4), sim.peer(2)];
     let say = |sim: &mut Sim, to: &[PeerId], text: &str| {
         let payload = bytes::Bytes::from(text.to_owned());
-        sim.with(0, |node, now| node.send_to_some(to, super::TOPIC, payload, now))
+        sim.with(0, |node, now| node.send_to_some(to, TOPIC, payload, now))
     };
     let mut said = Vec::new();
     for text in 0..20 {

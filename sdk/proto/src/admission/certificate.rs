@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Identity, MeshId, PeerId, Signature};
+use crate::id::{Identity, MeshId, PeerId, Signature, hex};
 use crate::wire::codec;
 
 /// Says that an authority takes a peer for a member of a mesh.
@@ -137,7 +137,7 @@ impl FromStr for Revocations {
 
 fn write_hex(value: &impl Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let bytes = codec::encode(value).map_err(|_| fmt::Error)?;
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    f.write_str(&hex(&bytes))
 }
 
 fn read_hex<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ParseCertificateError> {

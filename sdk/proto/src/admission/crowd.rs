@@ -1,9 +1,10 @@
 //! How many members came from one public address: many identities are cheap for who knows the password, addresses less so.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use super::address::{is_public, network};
 use crate::id::PeerId;
 use crate::time::Time;
 
@@ -38,30 +39,10 @@ impl Crowd {
     }
 }
 
-/// Whether an address is one of the internet, rather than of a LAN, of this machine, or of a provider's own network.
-pub(crate) fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(ip) => {
-            let shared = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || shared)
-        }
-        IpAddr::V6(ip) => {
-            let local = (ip.segments()[0] & 0xfe00) == 0xfc00 || (ip.segments()[0] & 0xffc0) == 0xfe80;
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || local)
-        }
-    }
-}
-
-/// What one household has: of IPv6 a whole network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from(ip.to_bits())),
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn peer(number: u8) -> PeerId {

@@ -1,9 +1,8 @@
 //! Letters: what only one member can read, whoever passes it on.
 //!
-//! The key is made by X25519 from the two identities (Ed25519 keys serve as X25519 keys by the usual map; on using one key for both see
-//! <https://eprint.iacr.org/2021/509>), one for each direction, and seals with XChaCha20-Poly1305 under a random nonce. Who wrote it is proved
-//! by the key, and once more by the signature around it. Whoever steals an identity can read what was sent to it: an identity that lives as
-//! long as its program forgets.
+//! The key is made from what the two identities [agree](Identity::agree) on, one for each direction, and seals with XChaCha20-Poly1305
+//! under a random nonce. Who wrote it is proved by the key, and once more by the signature around it. Whoever steals an identity can
+//! read what was sent to it: an identity that lives as long as its program forgets.
 
 use std::collections::BTreeMap;
 

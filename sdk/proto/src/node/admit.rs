@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::room::Room;
 use super::{CloseReason, Event, Farewell, Node, Output};
 use crate::admission::handshake::Ends;
-use crate::admission::{Accepter, Dialer, Knock, LockId, Proof, is_public};
+use crate::admission::{Accepter, Dialer, Knock, LockId, Proof, is_public, network};
 use crate::id::{Boot, LinkId, PeerId};
 use crate::overlay::{Keep, Stage};
 use crate::roster::NEWCOMER;
@@ -180,6 +180,8 @@ impl Node {
         if dialed {
             return self.dials.failed(address, now);
         }
+        // Of IPv6 one guesser has more addresses than anybody could lock out.
+        let address = network(address);
         self.limiter.failed(address, now);
         if let Some(peer) = peer {
             self.keys.failed(peer, now);
@@ -192,7 +194,7 @@ impl Node {
 
     /// Other members locked addresses out.
     pub(super) fn hear_guessed(&mut self, link: LinkId, addresses: Vec<IpAddr>, now: Time) {
-        for address in addresses.into_iter().take(GUESSED_MAX) {
+        for address in addresses.into_iter().take(GUESSED_MAX).map(network) {
             if is_public(address) && self.limiter.allows(address, now) {
                 self.limiter.lock_out(address, now);
                 self.pass_to_all(Some(link), &Frame::Guessed(vec![address]));
@@ -204,7 +206,7 @@ impl Node {
     fn judge(&mut self, link: LinkId, peer: PeerId, confirm: &Confirm, proof: Proof, now: Time) {
         let its_links = usize::from(confirm.links);
         let Some(address) = self.overlay.get(link).map(|held| held.address) else { return };
-        self.limiter.succeeded(address.ip());
+        self.limiter.succeeded(network(address.ip()));
         self.keys.succeeded(peer);
         let stranger = !self.roster.present().contains(&peer);
         let verdict = if self.removals.is_removed(&peer) || self.repute.is_banished(&peer, now) {

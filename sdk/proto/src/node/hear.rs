@@ -9,7 +9,7 @@ use crate::flood::Slot;
 use crate::id::{LinkId, PeerId, Tick};
 use crate::roster::News;
 use crate::state::acks::HASH_MASK;
-use crate::state::replica::{Received, Replica};
+use crate::state::replica::{Fault, Received, Replica};
 use crate::state::{Change, tick_frame};
 use crate::time::Time;
 use crate::wire::{ADDRESSES_MAX, DecodeError, FRAME_BYTES_MAX, Frame, Presence, REFERRALS_MAX, Signed};
@@ -136,17 +136,14 @@ impl Node {
                     self.want_keyframe(link, origin, frame.header.tick, now);
                 }
             }
-            Received::OtherBaseline(tick) => {
-                tracing::warn!(target: "peerflock::state", ?origin, ?tick, "what we have is not what its origin has");
-                self.counters.state_packets_undecodable += 1;
-                self.want_keyframe(link, origin, tick, now);
-            }
-            Received::Lied(tick) => {
-                self.counters.state_packets_undecodable += 1;
-                self.distrust_keyframe(origin, direct, now);
-                self.want_keyframe(link, origin, tick, now);
-            }
-            Received::MissingBaseline(tick) => {
+            Received::NoBaseline { tick, fault } => {
+                match fault {
+                    Fault::Missing => {}
+                    Fault::Differs => {
+                        tracing::warn!(target: "peerflock::state", ?origin, ?tick, "what we have is not what its origin has");
+                    }
+                    Fault::Lent => self.distrust_keyframe(origin, direct, now),
+                }
                 self.counters.state_packets_undecodable += 1;
                 self.want_keyframe(link, origin, tick, now);
             }

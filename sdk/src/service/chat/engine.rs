@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use past::{ASK_AGAIN, TRIES_MAX};
-use peerflock_proto::{Boot, Identity, MeshId, Node, PeerId, SendError, Target, Topic};
+use peerflock_proto::{Node, PeerId, SendError, Target, Topic};
 
 use super::line::{Evidence, MENTIONS_MAX, Message, Private, Signed};
 use super::log::{Log, Taken};
 use super::pace::{self, Bucket};
 use super::{Audience, ChannelName, ChatCounters, ChatEvent, ChatLine, LineId, SayError, main_channel, text};
 use crate::codec;
+use crate::service::signer::Signer;
 use crate::service::{Input, Output, Service, Time};
 
 /// Channels kept besides the main one; the one in which nothing was said for longest makes room for another.
@@ -41,10 +42,7 @@ const MUTED_MAX: usize = 1_024;
 /// One member's part in the chat of a mesh, without I/O. [`Chat`](super::Chat) runs one on a real mesh.
 #[derive(Debug)]
 pub struct Engine {
-    identity: Identity,
-    me: PeerId,
-    mesh: MeshId,
-    boot: Boot,
+    me: Signer,
     /// Everybody but ourselves, and whether we are linked.
     others: BTreeMap<PeerId, bool>,
     logs: BTreeMap<ChannelName, Channel>,
@@ -92,12 +90,8 @@ struct Speaker {
 impl Engine {
     /// The part of the member that `node` is.
     pub fn new(node: &Node) -> Self {
-        let (identity, me) = (node.identity().clone(), node.peer_id());
         Self {
-            identity,
-            me,
-            mesh: node.mesh_id(),
-            boot: node.boot(),
+            me: Signer::of(node),
             others: BTreeMap::new(),
             logs: BTreeMap::new(),
             turn: 0,
@@ -134,9 +128,9 @@ impl Engine {
         self.pay(now)?;
         let number = self.numbers.entry(channel.clone()).or_default();
         *number += 1;
-        let id = LineId { channel: channel.clone(), author: self.me, boot: self.boot, number: *number };
+        let id = LineId { channel: channel.clone(), author: self.me.peer, boot: self.me.boot, number: *number };
         let order = self.order(channel) + 1;
-        self.speak(Signed::new(&self.identity, &self.mesh, id.clone(), order, 0, Some(text), mentions.to_vec()));
+        self.speak(Signed::new(&self.me.identity, &self.me.mesh, id.clone(), order, 0, Some(text), mentions.to_vec()));
         Ok(id)
     }
 
@@ -246,14 +240,14 @@ impl Engine {
     }
 
     fn amend(&mut self, id: &LineId, text: Option<String>, now: Time) -> Result<(), SayError> {
-        if id.author != self.me {
+        if id.author != self.me.peer {
             return Err(SayError::NotYours);
         }
         let line = self.logs.get(&id.channel).and_then(|channel| channel.log.find(id));
         let line = line.filter(|line| line.text.is_some()).cloned().ok_or(SayError::Forgotten)?;
         self.pay(now)?;
         let version = line.version.saturating_add(1);
-        self.speak(Signed::new(&self.identity, &self.mesh, line.id, line.order, version, text, line.mentions));
+        self.speak(Signed::new(&self.me.identity, &self.me.mesh, line.id, line.order, version, text, line.mentions));
         Ok(())
     }
 
@@ -274,7 +268,7 @@ impl Engine {
         for reader in readers {
             self.send(Target::One(reader), &Message::Private(Private { team, text: text.clone() }));
         }
-        self.tell(ChatEvent::Said(ChatLine { id: None, author: self.me, audience, text, edited: false, mentions: vec![] }));
+        self.tell(ChatEvent::Said(ChatLine { id: None, author: self.me.peer, audience, text, edited: false, mentions: vec![] }));
         Ok(())
     }
 
@@ -296,7 +290,7 @@ impl Engine {
 
     fn hear(&mut self, from: PeerId, payload: &Bytes, now: Time) {
         match codec::decode(payload) {
-            _ if from == self.me => {}
+            _ if from == self.me.peer => {}
             Ok(Message::Said(line)) => self.hear_line(from, line, now),
             Ok(Message::Private(line)) => self.hear_private(from, &line, now),
             Ok(Message::Typing(channel)) => self.hear_typing(from, channel, now),
@@ -312,7 +306,7 @@ impl Engine {
             return;
         }
         let near = !self.synced || line.order <= self.order(&line.id.channel).saturating_add(ORDER_STEP_MAX);
-        if !near || !line.is_genuine(&self.mesh) {
+        if !near || !line.is_genuine(&self.me.mesh) {
             self.counters.forged += 1;
             return;
         }
@@ -335,7 +329,7 @@ impl Engine {
         }
         let text = text::clean_line(&line.text);
         if !text.is_empty() {
-            let audience = line.team.map_or(Audience::One(self.me), Audience::Team);
+            let audience = line.team.map_or(Audience::One(self.me.peer), Audience::Team);
             self.tell(ChatEvent::Said(ChatLine { id: None, author: from, audience, text, edited: false, mentions: vec![] }));
         }
     }

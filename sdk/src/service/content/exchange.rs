@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -24,6 +24,7 @@ use super::tree::{CONTENT_BYTES_MAX, ContentId, LEAF_BYTES, Leaves};
 use super::{ContentEvent, FetchError, Inner, Plain, Progress};
 use crate::driver::{BulkStream, Shared};
 use crate::link::{BulkPort, BulkReader, BulkWriter, Ended};
+use crate::sync::lock;
 
 /// What a stream begins with: this, the root, and the length.
 const MAGIC: [u8; 4] = *b"pfc1";
@@ -433,11 +434,6 @@ fn parse(header: &[u8; HEADER_BYTES]) -> Option<ContentId> {
     let (root, len) = rest.split_first_chunk::<32>()?;
     let id = ContentId { root: *root, len: u64::from_le_bytes(len.try_into().ok()?) };
     (id.len <= CONTENT_BYTES_MAX).then_some(id)
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing behind these locks is ever halfway through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 //!
 //! The key is drawn anew for each content, so that a counter will do as a nonce. Segments of 64 KiB are encrypted by ChaCha20-Poly1305
 //! (RFC 8439; from ring, which QUIC brings), and the last one says that it is: cutting, swapping or repeating segments is found out
-//! (the STREAM construction, Hoang, Reyhanitabar, Rogaway and Vizár 2015). The key goes to each reader by X25519 between a key pair
-//! drawn for that one seal and the reader's identity, whose Ed25519 key is a Montgomery key, too (as in age and libsodium;
-//! <https://eprint.iacr.org/2021/509> says why both may be done with one key).
+//! (the STREAM construction, Hoang, Reyhanitabar, Rogaway and Vizár 2015). The key goes to each reader by what the reader's identity and
+//! one drawn for that one seal [agree](Identity::agree) on.
 //!
 //! What everybody passes on is the encrypted content: its hash, its length and who may read it are no secret, its bytes are.
 
@@ -12,7 +11,6 @@ use std::fmt;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use peerflock_proto::{Identity, PeerId};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
@@ -34,7 +32,7 @@ pub(super) struct ContentKey(Zeroizing<[u8; 32]>);
 pub(super) struct Seal {
     pub(super) reader: PeerId,
     /// The public half of the pair drawn for it.
-    drawn: [u8; 32],
+    drawn: PeerId,
     key: Bytes,
 }
 
@@ -46,13 +44,12 @@ impl ContentKey {
 
     /// Sealed to a reader, with random bytes that are used for nothing else. None where the reader's key is no curve point.
     pub(super) fn seal(&self, reader: PeerId, random: [u8; 32]) -> Option<Seal> {
-        let drawn = SigningKey::from_bytes(&Zeroizing::new(random));
-        let public = drawn.verifying_key().to_bytes();
-        let shared = agree(&drawn, &reader.0)?;
+        let drawn = Identity::from_seed(random);
+        let shared = drawn.agree(&reader)?;
         let mut key = self.0.to_vec();
-        let secret = shared_key(&public, &reader, &shared);
+        let secret = shared_key(&drawn.peer_id(), &reader, &shared);
         secret.seal_in_place_append_tag(nonce(0, true), Aad::empty(), &mut key).ok()?;
-        Some(Seal { reader, drawn: public, key: key.into() })
+        Some(Seal { reader, drawn: drawn.peer_id(), key: key.into() })
     }
 
     fn cipher(&self) -> LessSafeKey {
@@ -72,8 +69,7 @@ impl Seal {
         if self.reader != identity.peer_id() || self.key.len() != SEALED_BYTES {
             return None;
         }
-        let ours = SigningKey::from_bytes(&Zeroizing::new(identity.seed()));
-        let shared = agree(&ours, &self.drawn)?;
+        let shared = identity.agree(&self.drawn)?;
         let mut key = Zeroizing::new(self.key.to_vec());
         let secret = shared_key(&self.drawn, &self.reader, &shared);
         let opened = secret.open_in_place(nonce(0, true), Aad::empty(), &mut key).ok()?;
@@ -118,16 +114,9 @@ fn segments(
     Ok(())
 }
 
-/// What only the two of them know. None where the other one is no key, or one that makes the same of everybody's.
-fn agree(ours: &SigningKey, theirs: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
-    let theirs = VerifyingKey::from_bytes(theirs).ok().filter(|key| !key.is_weak())?;
-    let shared = Zeroizing::new(theirs.to_montgomery().mul_clamped(ours.to_scalar_bytes()).to_bytes());
-    (*shared != [0; 32]).then_some(shared)
-}
-
-fn shared_key(drawn: &[u8; 32], reader: &PeerId, shared: &[u8; 32]) -> LessSafeKey {
+fn shared_key(drawn: &PeerId, reader: &PeerId, shared: &[u8; 32]) -> LessSafeKey {
     let mut hasher = blake3::Hasher::new_derive_key("peerflock 1 content key seal");
-    hasher.update(drawn).update(&reader.0).update(shared);
+    hasher.update(&drawn.0).update(&reader.0).update(shared);
     cipher(hasher.finalize().as_bytes())
 }
 
@@ -200,6 +189,6 @@ mod tests {
         assert!(key.seal(PeerId([2; 32]), [8; 32]).is_none());
         let reader = Identity::from_seed([1; 32]);
         let seal = key.seal(reader.peer_id(), [8; 32]).unwrap();
-        assert!(Seal { drawn: neutral, ..seal }.open(&reader).is_none());
+        assert!(Seal { drawn: PeerId(neutral), ..seal }.open(&reader).is_none());
     }
 }

@@ -160,9 +160,9 @@ impl Store {
         topics.flat_map(|(_, history)| history.items.iter().skip(history.items.len().saturating_sub(count)).cloned()).collect()
     }
 
-    /// The latest that is known on a topic.
-    pub(super) fn order(&self, topic: &TopicName) -> u64 {
-        self.histories.get(topic).and_then(|history| history.items.back()).map_or(0, |item| item.order)
+    /// The latest that is known on a topic; none where nothing is.
+    pub(super) fn order(&self, topic: &TopicName) -> Option<u64> {
+        self.histories.get(topic).and_then(|history| history.items.back()).map(|item| item.order)
     }
 
     /// Forgets topics that `keep` does not want any more.
@@ -284,7 +284,7 @@ mod tests {
         let (items, more) = store.lacking(&wanted(9), &[], 400);
         assert_eq!((items.len(), more), (2, true));
         assert_eq!(store.lacking(&[("c/*".parse().unwrap(), 9)], &[], 10_000).0, []);
-        assert_eq!(store.order(&"a".parse().unwrap()), 50);
+        assert_eq!((store.order(&"a".parse().unwrap()), store.order(&"c".parse().unwrap())), (Some(50), None));
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! The board: what one member knows of all work, and what it does about it. A state machine without I/O.
 
+mod kept;
 mod own;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use peerflock_proto::{Boot, PeerId, Target, Time, Topic};
 
-use super::message::{FUNCTIONS_MAX, IDS_MAX, Message, Outcome, POSTED_BYTES_MAX, Posted};
+use super::message::{FUNCTIONS_MAX, Message, Outcome, Posted};
 use super::task::Open;
-use super::{
-    FunctionId, KEEP, KEPT_BYTES_MAX, OUTPUT_BYTES_MAX, SubmitError, TASK_BYTES_MAX, TASKS_MAX, Task, TaskId, WorkEvent,
-};
+use super::{FunctionId, KEEP, OUTPUT_BYTES_MAX, SubmitError, TASK_BYTES_MAX, TASKS_MAX, Task, TaskId, WorkEvent};
 use crate::service::{Input, Members, Output, Service};
+use kept::Kept;
 use own::Own;
 
 /// How often to look around while there is anything to be done.
@@ -44,9 +45,7 @@ pub struct Board {
     own: Own,
     /// What we run, and when we last said so.
     running: BTreeMap<TaskId, Time>,
-    /// Results whose submitters have not said that they have them.
-    kept: BTreeMap<TaskId, Kept>,
-    kept_bytes: usize,
+    kept: Kept,
     /// Who is to be told all again, as something was not sent.
     owed: BTreeSet<PeerId>,
     owed_at: Time,
@@ -61,14 +60,6 @@ pub struct Board {
 struct Worker {
     capacity: u16,
     functions: BTreeSet<FunctionId>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    outcome: Outcome,
-    until: Time,
-    /// It was sent to its submitter, who has been here since.
-    sent: bool,
 }
 
 /// What a member did about a task.
@@ -102,8 +93,7 @@ impl Board {
             held: BTreeMap::new(),
             own: Own::default(),
             running: BTreeMap::new(),
-            kept: BTreeMap::new(),
-            kept_bytes: 0,
+            kept: Kept::default(),
             owed: BTreeSet::new(),
             owed_at: Time::default(),
             early: VecDeque::new(),
@@ -169,7 +159,8 @@ impl Board {
         if id.submitter == self.me {
             self.count(id, self.me, &outcome, now);
         } else {
-            self.keep(id, outcome, now);
+            let until = self.tasks.get(&id).map_or(now, |task| task.deadline) + KEEP;
+            self.kept.keep(id, outcome, until);
             self.deliver(&id);
         }
         self.look(now);
@@ -240,8 +231,14 @@ impl Board {
         }
     }
 
-    /// Nobody need run it any more.
+    /// Nobody need run it any more, and its result is where it should be.
     fn close(&mut self, id: &TaskId) {
+        self.retire(id);
+        self.kept.forget(id);
+    }
+
+    /// Nobody need run it any more.
+    fn retire(&mut self, id: &TaskId) {
         if let Some(task) = self.tasks.remove(id)
             && let Some((tasks, bytes)) = self.held.get_mut(&id.submitter)
         {
@@ -253,97 +250,6 @@ impl Board {
         if self.running.remove(id).is_some() {
             self.outputs.push_back(Output::Tell(WorkEvent::Cancel(*id)));
         }
-        self.forget(id);
-    }
-
-    fn keep(&mut self, id: TaskId, outcome: Outcome, now: Time) {
-        let until = self.tasks.get(&id).map_or(now, |task| task.deadline) + KEEP;
-        self.forget(&id);
-        self.kept_bytes += cost(&outcome);
-        self.kept.insert(id, Kept { outcome, until, sent: false });
-        while self.kept_bytes > KEPT_BYTES_MAX {
-            let Some(oldest) = self.kept.iter().min_by_key(|(_, kept)| kept.until).map(|(id, _)| *id) else { break };
-            self.forget(&oldest);
-        }
-    }
-
-    fn forget(&mut self, id: &TaskId) {
-        if let Some(kept) = self.kept.remove(id) {
-            self.kept_bytes -= cost(&kept.outcome);
-        }
-    }
-
-    /// Tells a result to its submitter, if that one is here.
-    fn deliver(&mut self, id: &TaskId) {
-        if let Some(kept) = self.kept.get_mut(id)
-            && self.present.contains(&id.submitter)
-        {
-            kept.sent = true;
-            let message = Message::Result { task: *id, outcome: kept.outcome.clone() };
-            self.say(Target::One(id.submitter), &message);
-        }
-    }
-
-    fn say(&mut self, to: Target, message: &Message) {
-        if let Some(payload) = message.encode() {
-            self.outputs.push_back(Output::Send { to, payload });
-        }
-    }
-
-    /// Tells what we do, all that is new at once.
-    fn flush(&mut self) {
-        let Does { runs, finished, gave_up } = std::mem::take(&mut self.does);
-        self.say_does(Target::All, &runs, &finished, &gave_up);
-    }
-
-    fn say_does(&mut self, to: Target, runs: &[TaskId], finished: &[TaskId], gave_up: &[TaskId]) {
-        let rounds = [runs, finished, gave_up].map(|ids| ids.len().div_ceil(IDS_MAX)).into_iter().max().unwrap_or_default();
-        for round in 0..rounds {
-            let part = |ids: &[TaskId]| ids.chunks(IDS_MAX).nth(round).unwrap_or_default().to_vec();
-            self.say(to, &Message::Does { runs: part(runs), finished: part(finished), gave_up: part(gave_up) });
-        }
-    }
-
-    /// Tells tasks of ours.
-    fn say_posted(&mut self, to: Target, numbers: &[u32], now: Time) {
-        let (me, boot) = (self.me, self.boot);
-        let (mut tasks, mut bytes) = (Vec::new(), 0);
-        for &number in numbers {
-            let Some(task) = self.tasks.get(&TaskId { submitter: me, boot, number }) else { continue };
-            let posted = task.posted(number, now);
-            bytes += posted.cost();
-            tasks.push(posted);
-            if bytes >= POSTED_BYTES_MAX {
-                self.say(to, &Message::Posted { boot, tasks: std::mem::take(&mut tasks) });
-                bytes = 0;
-            }
-        }
-        if !tasks.is_empty() {
-            self.say(to, &Message::Posted { boot, tasks });
-        }
-    }
-
-    /// Tells what we can run.
-    fn say_able(&mut self, to: Target, asks: bool) {
-        let functions = self.functions.iter().copied().collect();
-        self.say(to, &Message::Able { boot: self.boot, capacity: self.capacity, functions, asks });
-    }
-
-    /// Tells somebody who has just come, or has missed something, all that concerns it.
-    fn greet(&mut self, peer: PeerId, now: Time) {
-        let to = Target::One(peer);
-        self.say_able(to, false);
-        let ours = self.tasks.keys().filter(|id| id.submitter == self.me).map(|id| id.number).collect::<Vec<_>>();
-        self.say_posted(to, &ours, now);
-        let closed: Vec<u32> = self.own.numbers().filter(|number| ours.binary_search(number).is_err()).collect();
-        for numbers in closed.chunks(IDS_MAX) {
-            self.say(to, &Message::Closed { boot: self.boot, numbers: numbers.to_vec() });
-        }
-        let runs: Vec<TaskId> = self.running.keys().copied().collect();
-        let finished: Vec<TaskId> = self.kept.keys().copied().collect();
-        self.say_does(to, &runs, &finished, &[]);
-        let waiting: Vec<TaskId> = self.kept.keys().filter(|id| id.submitter == peer).copied().collect();
-        waiting.iter().for_each(|id| self.deliver(id));
     }
 
     fn on_members(&mut self, members: &Members) {
@@ -351,7 +257,7 @@ impl Board {
             self.present.remove(peer);
             self.owed.remove(peer);
             self.tasks.values_mut().for_each(|task| task.gone(peer));
-            self.kept.iter_mut().filter(|(id, _)| id.submitter == *peer).for_each(|(_, kept)| kept.sent = false);
+            self.kept.unsend(peer);
             // What it offers, it says again when it comes back.
             self.epoch += u64::from(self.workers.remove(peer).is_some());
         }
@@ -369,7 +275,7 @@ impl Board {
                 self.note_worker(from, Worker { capacity, functions: functions.into_iter().collect() });
                 // Whoever was started anew does not know what it wanted before.
                 let old = |id: &&TaskId| id.submitter == from && id.boot != boot;
-                let old: Vec<TaskId> = self.tasks.keys().chain(self.kept.keys()).filter(old).copied().collect();
+                let old: Vec<TaskId> = self.tasks.keys().chain(self.kept.ids()).filter(old).copied().collect();
                 old.iter().for_each(|id| self.close(id));
                 if asks {
                     self.greet(from, now);
@@ -406,7 +312,7 @@ impl Board {
                 for number in numbers {
                     let id = TaskId { submitter: from, boot, number };
                     // What was done in vain, as in a split, is told all the same.
-                    if self.kept.get(&id).is_some_and(|kept| !kept.sent) {
+                    if self.kept.is_unsent(&id) {
                         self.deliver(&id);
                     }
                     self.close(&id);
@@ -422,13 +328,10 @@ impl Board {
             if id.submitter == self.me {
                 self.miss(id);
             } else {
-                let kept = self.kept.remove(&id);
-                self.close(&id);
-                self.kept.extend(kept.map(|kept| (id, kept)));
+                self.retire(&id);
             }
         }
-        let stale: Vec<TaskId> = self.kept.iter().filter(|(_, kept)| now >= kept.until).map(|(id, _)| *id).collect();
-        stale.iter().for_each(|id| self.forget(id));
+        self.kept.forget_old(now);
         self.own.forget(now);
         self.stop_superfluous(now);
         self.take(now);
@@ -518,7 +421,7 @@ impl Service for Board {
                     && self.present.contains(&peer)
                 {
                     self.owed.insert(peer);
-                    self.kept.iter_mut().filter(|(id, _)| id.submitter == peer).for_each(|(_, kept)| kept.sent = false);
+                    self.kept.unsend(&peer);
                     self.look_at.get_or_insert(now + LOOK_EVERY);
                 }
                 return;
@@ -534,13 +437,6 @@ impl Service for Board {
 
     fn poll_timeout(&self) -> Option<Time> {
         self.look_at
-    }
-}
-
-fn cost(outcome: &Outcome) -> usize {
-    128 + match outcome {
-        Outcome::Output(output) => output.len(),
-        Outcome::Failed(reason) => reason.len(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Board, Done, FunctionId, Outcome, SubmitError, Task, TaskId, WorkError, WorkEvent};
 use crate::peer_mesh::PeerMesh;
 use crate::service::{ServiceError, ServiceHandle, start};
+use crate::sync::lock;
 
 /// Reports that may wait; what comes on top is dropped.
 const REPORTS_MAX: usize = 1_024;
@@ -249,9 +250,4 @@ impl Drop for Voice {
         lock(&self.desk.waiting).clear();
         lock(&self.desk.jobs).values().for_each(|canceled| canceled.store(true, Ordering::Relaxed));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing behind these locks is ever halfway through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

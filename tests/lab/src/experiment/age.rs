@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn options(loss: f64, rtt: u64) -> Options {
-        let network = Network { max_neighbors: 7, loss, burst: 1.0, seed: 2, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 7, loss, burst: 1.0, seed: 2, seeds: 1, settle: 2 };
         Options { peers: 4, entities: 5, hz: 60, rtt, seconds: 2, warmup: 1, network }
     }
 

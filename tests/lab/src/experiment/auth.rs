@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        let network = Network { max_neighbors: 3, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 3, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2 };
         Options { peers: 10, hz: 60, entities: 2, seconds: 1, lies: 10, network }
     }
 

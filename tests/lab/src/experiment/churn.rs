@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn some_go_as_many_come_and_what_is_due_is_counted() {
-        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1, json: None };
+        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1 };
         let options = Options { peers: 8, minutes: 1, part: 0.5, rate: 1, payload: 20, network };
         let found = measure(&options, 2).unwrap();
         let value = |name| found.iter().find(|figure| figure.name == name).unwrap().value.unwrap();
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_not_heard_is_missed() {
-        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1, json: None };
+        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1 };
         let options = Options { peers: 4, minutes: 1, part: 0.25, rate: 1, payload: 20, network };
         let sim = options.network.mesh(2, 4).unwrap();
         let mut churn = Churn {

@@ -45,9 +45,6 @@ pub(crate) struct Options {
     /// Which frames are lost, and how the flock flies, follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 /// Layouts of a trace.

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn nobody_dies_and_nobody_notices() {
-        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2 };
         let alive: Vec<usize> = (0..8).collect();
         let found = measure(network.mesh(2, 8).unwrap(), &[], &alive, 50, Duration::from_millis(250)).unwrap();
         let value = |name| found.iter().find(|figure| figure.name == name).unwrap().value.unwrap();
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_bound_that_nothing_meets_is_never_met_again() {
-        let network = Network { max_neighbors: 3, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 3, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2 };
         let alive: Vec<usize> = (0..9).collect();
         let found = measure(network.mesh(2, 12).unwrap(), &[9, 10, 11], &alive, 50, Duration::ZERO).unwrap();
         let value = |name| found.iter().find(|figure| figure.name == name).unwrap().value.unwrap();

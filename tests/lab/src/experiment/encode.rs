@@ -7,7 +7,6 @@
 //! figures are those of a debug build.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -36,9 +35,6 @@ pub(crate) struct Options {
     peers: Vec<u16>,
     #[command(flatten)]
     scene: Scene,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 /// What is played.
@@ -87,8 +83,6 @@ pub(crate) struct One {
     /// This process was started by callgrind.
     #[arg(long)]
     counted: bool,
-    #[arg(long)]
-    pub(crate) json: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
@@ -243,7 +237,7 @@ impl Handed {
 impl Scene {
     fn network(&self) -> Network {
         let Self { max_neighbors, settle, loss, seed, .. } = *self;
-        Network { max_neighbors, loss, burst: 1.0, seed, seeds: 1, settle, json: None }
+        Network { max_neighbors, loss, burst: 1.0, seed, seeds: 1, settle }
     }
 
     fn settings(&self) -> Map<String, Value> {

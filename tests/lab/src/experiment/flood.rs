@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn figures(loss: f64, burst: f64) -> Vec<Figure> {
-        let network = Network { max_neighbors: 7, loss, burst, seed: 3, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 7, loss, burst, seed: 3, seeds: 1, settle: 2 };
         measure(network.mesh(3, 12).unwrap(), 64, 5, 10, None).unwrap()
     }
 

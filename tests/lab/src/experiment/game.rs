@@ -5,7 +5,6 @@
 //! With `--entities` it is not the game but the plugin's example `swarm`: so many entities, each moved in every tick, and
 //! nothing else, so that bytes and CPU are those of what is replicated. `cargo rivals game` plays the same on other people's stacks.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::Args;
@@ -31,9 +30,6 @@ pub(crate) struct Options {
     /// With --entities: ticks per second, all of them with all entities moved.
     #[arg(long, default_value_t = 60, requires = "entities")]
     hz: u32,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {

@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn islands_that_share_a_world_are_one_and_others_are_not() {
-        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1, json: None };
+        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 1 };
         let options = Options { peers: 2, entities: 2, network };
         let found = measure(&options, 2, 2).unwrap();
         assert!(found.iter().all(|figure| figure.value.is_some_and(|ms| ms > 0.0 && ms < 10_000.0)), "{found:?}");

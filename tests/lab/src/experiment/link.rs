@@ -47,9 +47,6 @@ pub(crate) struct Options {
     /// Leave out the plain full mesh.
     #[arg(long)]
     alone: bool,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {

@@ -8,7 +8,6 @@ mod net;
 pub(crate) mod peer;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -46,9 +45,6 @@ pub(crate) struct Options {
     /// Without our own ways through: what is left is dialing addresses that are known.
     #[arg(long)]
     plain: bool,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 /// What came of one run of one pair.

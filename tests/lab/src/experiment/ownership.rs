@@ -3,7 +3,6 @@
 //!
 //! The stories are those that the tests tell ([`peerflock_tests::ownership`]); a seed that fails here fails there.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
@@ -24,9 +23,6 @@ pub(crate) struct Options {
     /// Stories played at once.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
-    /// Write the figures there, as JSON.
-    #[arg(long)]
-    pub(crate) json: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
@@ -76,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_few_stories_end_well() {
-        let report = run(&Options { seeds: 3, first_seed: 1, threads: 2, json: None }).unwrap();
+        let report = run(&Options { seeds: 3, first_seed: 1, threads: 2 }).unwrap();
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!((&json["owners_ok"], &json["lost"], &json["doubled"]), (&3.into(), &0.into(), &0.into()));
         assert!(json["entities"].as_u64().is_some_and(|entities| entities > 10));

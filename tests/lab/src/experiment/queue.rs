@@ -38,9 +38,6 @@ pub(crate) struct Options {
     /// Everything random follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u8,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {

@@ -3,7 +3,6 @@
 //! Real sockets on loopback, all in one process. The DHT has a test of its own (`sdk/tests/dht.rs`): its fifty machines are not players.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -26,9 +25,6 @@ pub(crate) struct Options {
     /// Peers of the larger mesh.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=60))]
     peers: u16,
-    /// Write the figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {

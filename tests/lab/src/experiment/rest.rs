@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn options(entities: u32) -> Options {
-        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2, json: None };
+        let network = Network { max_neighbors: 7, loss: 0.0, burst: 1.0, seed: 2, seeds: 1, settle: 2 };
         Options { peers: 3, entities, rtt: 50, seconds: 5, network }
     }
 

@@ -53,14 +53,14 @@ impl Engine {
     /// Peers in an order of our own, so that not all turn to the same one.
     pub(super) fn by_rank(&self, peers: impl Iterator<Item = PeerId>) -> Vec<PeerId> {
         let mut peers: Vec<PeerId> = peers.collect();
-        peers.sort_by_cached_key(|peer| *blake3::hash(&[self.me.0, peer.0].concat()).as_bytes());
+        peers.sort_by_cached_key(|peer| *blake3::hash(&[self.me.peer.0, peer.0].concat()).as_bytes());
         peers
     }
 
     pub(super) fn compare_soon(&mut self, with: Option<PeerId>, now: Time) {
         // One at a time is enough: it compares everything.
         if self.compare.len() <= COMPARE_AFTER.len() {
-            let spread = u64::from(self.me.0[7]) * COMPARE_SPREAD_MS / 256;
+            let spread = u64::from(self.me.peer.0[7]) * COMPARE_SPREAD_MS / 256;
             self.compare.insert(now + Duration::from_millis(1_000 + spread), with);
         }
     }
@@ -141,7 +141,7 @@ impl Engine {
             {
                 continue;
             }
-            if line.is_genuine(&self.mesh) {
+            if line.is_genuine(&self.me.mesh) {
                 news |= self.take(line, false);
             } else {
                 self.counters.forged += 1;
