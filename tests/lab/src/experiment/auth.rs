@@ -31,6 +31,8 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often each piece of work is done to see what it takes.
 const TIMED: u32 = 2_000;
+/// A hash takes less than the clock can tell.
+const HASH_ROUNDS: u32 = 100;
 /// What a signature covers, in bytes.
 const SIGNED_BYTES: usize = 160;
 /// About whom lies are told, to whom, and who may: where there are two ways, whichever of them has the packet first.
@@ -103,22 +105,23 @@ impl Prices {
             message[..8].copy_from_slice(&(first + u64::from(number)).to_le_bytes());
             message
         };
-        let (mut signed, signature) = (Vec::new(), timed(message, |message| identity.sign(message))?);
+        let (mut signed, signature) = (Vec::new(), timed(1, message, |message| identity.sign(message))?);
         signed.extend((0..TIMED).map(|number| (message(number), identity.sign(&message(number)))));
         let checker = Checker::new(&peer);
-        let check = timed(|number| signed[number as usize], |(message, signature)| checker.check(message, signature))?;
+        let check = timed(1, |number| signed[number as usize], |(message, signature)| checker.check(message, signature))?;
         let hasher = Hasher::new(&peer);
-        let hash = timed(|number| bytes::Bytes::from(vec![number as u8; hashed]), |payload| hasher.hash(payload.clone()))?;
+        let payload = |number| bytes::Bytes::from(vec![number as u8; hashed]);
+        let hash = timed(HASH_ROUNDS, payload, |payload| hasher.hash(payload.clone()))?;
         Some(Self { signature, check, hash })
     }
 }
 
-/// What `work` takes, by this thread's own clock. None where the system does not tell.
-fn timed<T, R>(prepare: impl Fn(u32) -> T, work: impl Fn(&T) -> R) -> Option<Duration> {
+/// What `work` takes, by this thread's own clock, each of what is prepared so many times. None where the system does not tell.
+fn timed<T, R>(rounds: u32, prepare: impl Fn(u32) -> T, work: impl Fn(&T) -> R) -> Option<Duration> {
     let prepared: Vec<T> = (0..TIMED).map(prepare).collect();
     let before = cpu()?;
-    prepared.iter().for_each(|one| drop(black_box(work(one))));
-    Some(cpu()?.checked_sub(before)? / TIMED)
+    (0..rounds).for_each(|_| prepared.iter().for_each(|one| drop(black_box(work(one)))));
+    Some(cpu()?.checked_sub(before)? / (TIMED * rounds))
 }
 
 fn cost(options: &Options, seed: u64) -> Result<Vec<Figure>, Failure> {
