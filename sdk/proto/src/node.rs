@@ -243,7 +243,7 @@ impl Node {
             Input::LinkStats { link, rtt, limit } => {
                 self.note_limit(link, limit);
                 if let Some(held) = self.overlay.get_mut(link) {
-                    held.rtt = Some(rtt);
+                    held.note_rtt(rtt, now);
                 }
                 if let Some(port) = self.flood.port_of(link).and_then(|port| self.flood.port_mut(port)) {
                     port.rtt = rtt;
@@ -332,6 +332,11 @@ impl Node {
 
     fn rtt(&self, link: LinkId) -> Duration {
         self.overlay.get(link).and_then(|link| link.rtt).unwrap_or_default()
+    }
+
+    /// The same where nothing stands in a queue.
+    fn least_rtt(&self, link: LinkId) -> Duration {
+        self.overlay.get(link).and_then(|held| held.least_rtt()).unwrap_or_default()
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use peerflock::test_utils::VirtualNetwork;
+use peerflock::{Conditioner, Identity, PeerMesh, PeerMeshBuilder, Pressure};
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
-use peerflock_proto::{Event, Farewell, Input, Orphan, Target, Time, Value, WorldEvent};
+use peerflock_proto::{Change, EntityId, Event, Farewell, Input, KindId, Orphan, PeerId, Target, Time, Value, WorldEvent};
 use peerflock_tests::game::{config, millis, seconds, send, spawn};
+use tokio::time::sleep;
 
 use super::play;
 
@@ -152,4 +155,66 @@ fn c7_3_nobody_carries_more_than_its_links() {
         }
     }
     assert!((0..24).all(|index| sim.node(index).member_count() == 24));
+}
+
+/// One of five comes to sit behind a line far too thin for the game: its neighbors send it fewer ticks, it goes on hearing of all, and
+/// what the others see of each other is as fresh as before.
+#[tokio::test(start_paused = true)]
+async fn c7_3_a_slow_neighbor_is_eased_and_the_others_are_not_hurt() {
+    let line = Conditioner::with_delay(millis(20));
+    let network = VirtualNetwork::new(1, line);
+    let mut players: Vec<PeerMesh> = Vec::new();
+    for n in 1..=5 {
+        let builder = PeerMesh::named("c7").identity(Identity::from_seed([n; 32])).seed([n; 32]).lan(false);
+        let builder = builder.registry(config(7).registry).socket(network.socket());
+        let tickets = players.first().map(PeerMesh::ticket);
+        players.push(tickets.into_iter().fold(builder, PeerMeshBuilder::join).start().await.unwrap());
+    }
+    sleep(seconds(3)).await;
+    let own: Vec<Vec<EntityId>> = players.iter().map(|mesh| (0..200).map(|_| mesh.spawn()).collect()).collect();
+    for (mesh, own) in players.iter().zip(&own) {
+        mesh.commit(own.iter().map(|&entity| Change::Spawn { entity, orphan: Orphan::Vanish }).collect());
+    }
+    let slow = players[4].id();
+    freshness(&players, &own, slow).await;
+    let (before, _) = freshness(&players, &own, slow).await;
+    let [door, rest @ ..] = [4, 0, 1, 2, 3].map(|index: usize| players[index].local_addresses()[0]);
+    let thin = Conditioner { rate_bytes_per_second: Some(15_000), ..line };
+    for other in rest {
+        network.set_link_conditioner(other, door, thin);
+    }
+    freshness(&players, &own, slow).await;
+    let (after, heard) = freshness(&players, &own, slow).await;
+    assert!(after <= before + millis(5), "{before:?} before, {after:?} beside a thin line");
+    assert!(heard > 200, "whoever is slow hears of things {heard} times in that time");
+    for mesh in &players[..4] {
+        for link in mesh.metrics().links {
+            assert_eq!(link.pressure > Pressure::Free, link.peer == slow, "{link:?}");
+        }
+    }
+}
+
+/// Everybody moves everything for five seconds, in no way that can be foretold. How old a move is at the 99th percentile where one of those
+/// who are not slow sees another one's, and how many moves the slow one sees.
+async fn freshness(players: &[PeerMesh], own: &[Vec<EntityId>], slow: PeerId) -> (Duration, usize) {
+    let (mut ages, mut heard) = (Vec::new(), 0);
+    for tick in 0..300_u32 {
+        for (mesh, own) in players.iter().zip(own) {
+            let place = |entity: &EntityId| {
+                [17, 29].map(|prime| (tick * prime + entity.counter).wrapping_mul(2_654_435_761).cast_signed() >> 18)
+            };
+            let set = |entity: &EntityId| Change::Set { entity: *entity, kind: KindId(0), value: Value::fields(place(entity)) };
+            mesh.commit(own.iter().map(set).collect());
+            for event in mesh.try_events() {
+                match event {
+                    Event::World(WorldEvent::Set { .. }) if mesh.id() == slow => heard += 1,
+                    Event::World(WorldEvent::Set { entity, at, .. }) if entity.spawner != slow => ages.push(mesh.now().since(at)),
+                    _ => {}
+                }
+            }
+        }
+        sleep(millis(16)).await;
+    }
+    ages.sort_unstable();
+    (ages[ages.len() * 99 / 100], heard)
 }

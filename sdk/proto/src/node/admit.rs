@@ -289,7 +289,7 @@ impl Node {
         if let Some(held) = self.overlay.get_mut(link) {
             held.observed = Some(welcome.observed);
         }
-        let rtt = self.rtt(link);
+        let rtt = self.least_rtt(link);
         self.clock.sample(welcome.mesh_time, rtt, now);
         self.note_boot(link, welcome.boot);
         if self.joined.is_none() {

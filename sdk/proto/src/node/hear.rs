@@ -111,7 +111,7 @@ impl Node {
     ) -> Result<(), DecodeError> {
         let frame = tick_frame::decode(payload, self.config.limits.members, self.mesh_now(now))?;
         if direct {
-            let rtt = self.rtt(link);
+            let rtt = self.least_rtt(link);
             self.clock.sample(frame.header.at, rtt, now);
         }
         if let Some(acks) = frame.acks

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_millis(120);
 const SPREADS: u32 = 8;
 /// Taken for the usual silence of a link over which nothing came twice yet.
 const USUAL: Duration = Duration::from_millis(400);
+/// Round trips are compared for so long: a queue that one way has all that time is taken for the way itself.
+const LEAST_OF: Duration = Duration::from_secs(30);
 /// Longest silence that says something of how often something comes: what is longer was an outage.
 const GAP_MAX: Duration = Duration::from_secs(1);
 /// Things that come within this belong to one burst: they say nothing of how often something comes.
@@ -48,7 +50,11 @@ pub(crate) struct Link {
     pub(crate) opened: Time,
     /// When something last came from there.
     pub(crate) heard: Time,
+    /// The round trip, as last measured.
     pub(crate) rtt: Option<Duration>,
+    /// The least in this stretch of [`LEAST_OF`] and in the one before, and when this one ends.
+    least: [Option<Duration>; 2],
+    least_until: Time,
     /// The usual time from one burst to the next, and by how much that usually differs.
     usual: Option<Duration>,
     spread: Duration,
@@ -108,12 +114,29 @@ impl Link {
             opened: now,
             heard: now,
             rtt: None,
+            least: [None; 2],
+            least_until: now + LEAST_OF,
             usual: None,
             spread: Duration::ZERO,
             firsts: 0,
             retiring: None,
             needed_until: Time(0),
         }
+    }
+
+    /// The round trip was measured.
+    pub(crate) fn note_rtt(&mut self, rtt: Duration, now: Time) {
+        self.rtt = Some(rtt);
+        if now >= self.least_until {
+            self.least = [None, self.least[0]];
+            self.least_until = now + LEAST_OF;
+        }
+        self.least[0] = Some(self.least[0].map_or(rtt, |least| least.min(rtt)));
+    }
+
+    /// The least round trip in a while: what both ways take where nothing stands in a queue.
+    pub(crate) fn least_rtt(&self) -> Option<Duration> {
+        self.least.into_iter().flatten().min()
     }
 
     /// Something came.
@@ -185,6 +208,24 @@ impl fmt::Debug for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_round_trip_is_that_of_the_last_while() {
+        let (mut link, mut now) = (Link::new(([127, 0, 0, 1], 7).into(), true, None, Time(0)), Time(0));
+        let millis = Duration::from_millis;
+        assert_eq!(link.least_rtt(), None);
+        link.note_rtt(millis(20), now);
+        for _ in 0..30 {
+            now = now + Duration::from_secs(1);
+            link.note_rtt(millis(300), now);
+            assert_eq!((link.rtt, link.least_rtt()), (Some(millis(300)), Some(millis(20))), "a queue");
+        }
+        for _ in 0..31 {
+            now = now + Duration::from_secs(1);
+            link.note_rtt(millis(300), now);
+        }
+        assert_eq!(link.least_rtt(), Some(millis(300)), "the way has become longer");
+    }
 
     fn after(interval: Duration, count: u32, lost: impl Fn(u32) -> bool) -> (Link, Time) {
         let mut link = Link::new(SocketAddr::from(([127, 0, 0, 1], 1)), true, None, Time(0));

@@ -1,6 +1,7 @@
 //! The clock that all members share.
 //!
-//! Every frame says when its origin ended the tick. On a direct link that, half a round trip later, is the neighbor's time now.
+//! Every frame says when its origin ended the tick. On a direct link that, half the least round trip later, is the neighbor's time now,
+//! or a little before: half of what a queue adds in one way would put us ahead of who sits behind it, and all run after who is ahead.
 //! Each peer runs after the neighbor that is furthest ahead: all end up with one time, which never runs backwards.
 
 use std::time::Duration;
@@ -31,7 +32,7 @@ impl Clock {
         MeshTime(now.0.wrapping_add(self.offset))
     }
 
-    /// A neighbor's frame said `at`, and came over a link with this round trip.
+    /// A neighbor's frame said `at`, and came over a link with this round trip where nothing stands in a queue.
     pub(crate) fn sample(&mut self, at: MeshTime, rtt: Duration, now: Time) {
         let theirs = at.0.saturating_add(micros(rtt) / 2);
         let Some(ahead) = theirs.checked_sub(self.read(now).0) else { return };
