@@ -1,11 +1,17 @@
 //! X: what cuts across the scenarios.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use peerflock::resolve::{Answer, Found, Registration, Resolver};
 use peerflock::test_utils::VirtualNetwork;
-use peerflock::{CloseReason, Conditioner, Event, Group, Identity, Kind, PeerMesh, PeerMeshBuilder, Registry, Shape, StartError};
+use peerflock::{
+    CloseReason, Conditioner, Event, Group, Identity, Kind, PeerId, PeerMesh, PeerMeshBuilder, Registry, Shape, StartError,
+};
 use peerflock_proto::sim::{Options, Sim, remember_signatures};
 use peerflock_proto::{Candidate, Input, SendError, Target};
 use peerflock_tests::game::{TOPIC, config, heard, members, millis, seconds, send};
@@ -52,7 +58,73 @@ fn x2_contented_islands_merge() {
     assert!((0..24).all(|index| members(&sim, index) == 24), "one mesh");
 }
 
-/// Whoever brought them together goes: talk goes on, and any other brings in the next.
+/// A resolver in a program's own words, that can be killed and started again with nothing in it.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<Option<BTreeMap<PeerId, Vec<SocketAddr>>>>>);
+
+impl Shelf {
+    /// It starts, empty.
+    fn start(&self) {
+        *self.0.lock().unwrap() = Some(BTreeMap::new());
+    }
+
+    fn kill(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn entries(&self) -> Vec<PeerId> {
+        self.0.lock().unwrap().iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut BTreeMap<PeerId, Vec<SocketAddr>>) -> T) -> Answer<'_, T> {
+        let dead = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into();
+        Box::pin(std::future::ready(self.0.lock().unwrap().as_mut().map(act).ok_or_else(dead)))
+    }
+}
+
+impl Resolver for Shelf {
+    fn name(&self) -> String {
+        "shelf".into()
+    }
+
+    fn register<'a>(&'a self, us: &'a Registration) -> Answer<'a, Duration> {
+        let (peer, addresses) = (us.peer, us.addresses.clone());
+        self.with(move |entries| {
+            entries.insert(peer, addresses);
+            seconds(10)
+        })
+    }
+
+    fn resolve<'a>(&'a self, _us: &'a Registration) -> Answer<'a, Vec<Found>> {
+        self.with(|entries| entries.iter().map(|(peer, addresses)| Found::peer(*peer, addresses.clone())).collect())
+    }
+}
+
+/// The resolver dies after they have met: talk goes on. It comes back with nothing in it: they fill it again by themselves, and a
+/// newcomer finds them there.
+#[tokio::test(start_paused = true)]
+async fn x3_a_resolver_that_dies_is_not_missed_and_is_filled_again() {
+    let network = VirtualNetwork::new(1, Conditioner::with_delay(millis(10)));
+    let shelf = Shelf::default();
+    shelf.start();
+    let ann = builder(&network, 1).resolver(shelf.clone()).start().await.unwrap();
+    let bob = builder(&network, 2).resolver(shelf.clone()).start().await.unwrap();
+    sleep(seconds(10)).await;
+    assert_eq!((shelf.entries().len(), ann.members().len(), bob.members().len()), (2, 2, 2));
+    shelf.kill();
+    sleep(seconds(60)).await;
+    ann.send(Target::All, TOPIC, "hello").unwrap();
+    sleep(seconds(1)).await;
+    assert_eq!(said(&bob), 1);
+    shelf.start();
+    sleep(seconds(30)).await;
+    assert_eq!(shelf.entries().len(), 2, "filled again");
+    let late = builder(&network, 3).resolver(shelf.clone()).start().await.unwrap();
+    sleep(seconds(5)).await;
+    assert_eq!((late.members().len(), ann.members().len()), (3, 3));
+}
+
+/// The same without any resolver: whoever brought them together goes, talk goes on, and any other brings in the next.
 #[tokio::test(start_paused = true)]
 async fn x3_who_introduced_them_is_not_needed_afterwards() {
     let network = VirtualNetwork::new(1, Conditioner::with_delay(millis(10)));
