@@ -25,8 +25,9 @@ const START: (i32, i32) = (315, 650);
 /// Windows stand side by side.
 const NEXT_TO: i32 = 1_300;
 
+/// Peer Channel's check C5.4, as people do it: those with the same game see each other, form a group, and leave it into the game's mesh.
 #[test]
-fn two_open_find_unlock_chat_play_and_return() {
+fn c5_4_two_meet_in_a_lobby_and_leave_it_into_one_game() {
     let Some(screen) = Screen::new() else { return };
     let room = format!("A loft {}", std::process::id());
     let ann = screen.lobby("Ann", 0);

@@ -1,6 +1,7 @@
 //! What WCF Peer Channel was made for, each scenario as checks that a user could run, by their numbers: C1 publish and subscribe, C2
 //! collaboration, C4 and C7 shared work, C5 games, C6 content, X what cuts across them. In virtual time where the protocol or a service alone can show it, with
 //! real QUIC on a network in memory or on loopback where it cannot.
+//! Two checks are elsewhere: C5.3, the networks of players, in the lab's `tests/networks.rs`; C5.4, the lobby with its windows, in `windows.rs`.
 
 mod c1_publish;
 mod c2_documents;

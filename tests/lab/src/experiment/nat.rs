@@ -106,7 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
             "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, plays {plays}/{runs}, {} s, {packets} packets, doctor {}{}",
             set.name(),
             worst.map_or_else(|| "-".into(), |worst| format!("{worst:.2}")),
-            if doctor == Some(true) { "true" } else { "WRONG" },
+            doctor.map_or("-", |doctor| if doctor { "true" } else { "WRONG" }),
             why.first().map_or_else(String::new, |why| format!(" ({why})")),
             runs = options.runs,
         ));
@@ -137,18 +137,21 @@ fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
     let net =
         Net::build(set, run).map_err(|why| Failure::Unmet(format!("the network of {} could not be made: {why}", set.name())))?;
     let member = net.member(MEMBER_PORT);
-    let host = start(&net, "c", "Member", PLAY_SECONDS + DOCTOR_SECONDS + 4, Role::Listens(MEMBER_PORT), false)?;
-    let mut host = Killed(host);
+    // Where there is nothing but the two, there is nobody whom a doctor could ask, either.
+    let isolated = set == Set::Isolated;
+    let host = Role::Listens(MEMBER_PORT);
+    let host = (!isolated).then(|| start(&net, "c", "Member", PLAY_SECONDS + DOCTOR_SECONDS + 4, host, false)).transpose()?;
+    let _host = host.map(Killed);
     std::thread::sleep(Duration::from_millis(600));
-    let doctor = if run == 0 { Some(diagnosed(&net, set)?) } else { None };
-    let a = start(&net, "a", "Ann", PLAY_SECONDS, Role::Joins(member.for_a), plain)?;
-    let b = start(&net, "b", "Ben", PLAY_SECONDS, Role::Joins(member.for_b), plain)?;
+    let doctor = if run == 0 && !isolated { Some(diagnosed(&net, set)?) } else { None };
+    let role = |address| if isolated { Role::Finds } else { Role::Joins(address) };
+    let a = start(&net, "a", "Ann", PLAY_SECONDS, role(member.for_a), plain)?;
+    let b = start(&net, "b", "Ben", PLAY_SECONDS, role(member.for_b), plain)?;
     if matches!(set, Set::Moves(..)) {
         std::thread::sleep(Duration::from_secs(MOVE_AFTER_SECONDS));
         net.move_a().map_err(|why| Failure::Unmet(format!("the player could not be moved: {why}")))?;
     }
     let (a, b) = (told(a)?, told(b)?);
-    _ = host.0.kill();
     let flag = |of: &Value, key: &str| of[key].as_bool().unwrap_or(false);
     let other = |of: &Value, key: &str, name: &str| of[key][name].as_f64();
     // Seen, heard without a gap, and nobody thought that anybody had gone.
@@ -192,6 +195,7 @@ impl Drop for Killed {
 enum Role {
     Listens(u16),
     Joins(SocketAddr),
+    Finds,
     Asks([SocketAddr; 2]),
 }
 
@@ -202,6 +206,7 @@ fn start(net: &Net, host: &str, player: &str, seconds: u64, role: Role, plain: b
     command.arg(lab).args(["nat-peer", "--player", player, "--seconds", &seconds.to_string()]);
     match role {
         Role::Listens(port) => command.args(["--bind", &format!("[::]:{port}")]),
+        Role::Finds => command.arg("--lan"),
         Role::Joins(address) => command.args(["--join", &address.to_string()]),
         Role::Asks([one, two]) => command.args(["--doctor", &format!("{one},{two}")]),
     };

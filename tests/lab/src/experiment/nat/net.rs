@@ -67,6 +67,8 @@ pub(super) enum Set {
     Double(Nat, Nat),
     /// Both behind one router.
     Lan(Nat),
+    /// Both at one switch, and nothing else in the world: they find each other by name.
+    Isolated,
     /// The first with IPv6 alone, the second with IPv4 alone: there is no direct way.
     SixAndFour,
     /// The second can be reached by everybody.
@@ -83,6 +85,7 @@ impl Set {
             Self::Double(Nat::Symmetric, Nat::FullCone),
             Self::Lan(Nat::Port),
             Self::Lan(Nat::Symmetric),
+            Self::Isolated,
             Self::SixAndFour,
             Self::Reachable(Nat::Symmetric),
             Self::Moves(Nat::Port, Nat::Port),
@@ -98,6 +101,7 @@ impl Set {
         match self {
             Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => (a.name(), b.name()),
             Self::Lan(nat) => (nat.name(), nat.name()),
+            Self::Isolated => ("at a switch", "at a switch"),
             Self::SixAndFour => ("IPv6 only", "IPv4 only"),
             Self::Reachable(nat) => (nat.name(), "reachable"),
         }
@@ -109,7 +113,7 @@ impl Set {
         match self {
             Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => [of(a), of(b)],
             Self::Lan(nat) => [of(nat); 2],
-            Self::SixAndFour => [Router::None; 2],
+            Self::SixAndFour | Self::Isolated => [Router::None; 2],
             Self::Reachable(nat) => [of(nat), Router::None],
         }
     }
@@ -120,6 +124,7 @@ impl Set {
             Self::Homes(..) | Self::SixAndFour | Self::Reachable(_) => format!("{a} - {b}"),
             Self::Double(..) => format!("double {a} - {b}"),
             Self::Lan(_) => format!("one LAN behind {a}"),
+            Self::Isolated => "LAN without internet".into(),
             Self::Moves(..) => format!("{a}, moving - {b}"),
         }
     }
@@ -160,6 +165,11 @@ impl Net {
                 net.home("rb", "b", "198.51.100.22", "10.2.0", b)?;
             }
             Set::Lan(nat) => net.lan(nat)?,
+            Set::Isolated => {
+                net.cable("a", "eth0", "b", "eth0")?;
+                net.ip("a", "addr add 10.7.0.1/24 dev eth0")?;
+                net.ip("b", "addr add 10.7.0.2/24 dev eth0")?;
+            }
             Set::SixAndFour => {
                 net.attach("a", "wan", None)?;
                 net.ip("a", "addr add 2001:db8::a/64 dev wan nodad")?;

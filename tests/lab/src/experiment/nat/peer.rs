@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Whom to join.
     #[arg(long)]
     join: Option<SocketAddr>,
+    /// Find others on the local network, by the mesh's name.
+    #[arg(long)]
+    lan: bool,
     /// Where to listen.
     #[arg(long)]
     bind: Option<SocketAddr>,
@@ -57,7 +60,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartError> {
-    let mut builder = PeerMesh::named("nat lab").password("nat lab").lan(false).player(&options.player).punch(!options.plain);
+    let mut builder =
+        PeerMesh::named("nat lab").password("nat lab").lan(options.lan).player(&options.player).punch(!options.plain);
     if let Some(bind) = options.bind {
         builder = builder.bind(bind);
     }
