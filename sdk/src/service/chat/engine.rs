@@ -32,7 +32,7 @@ pub const TYPING_EVERY: Duration = Duration::from_secs(3);
 pub const TYPING_SHOWN: Duration = Duration::from_secs(5);
 /// Nobody is so far ahead of what is known: an honest author counts on from there.
 const ORDER_STEP_MAX: u64 = 1 << 32;
-/// Lines that the mesh would not take yet.
+/// Lines that the mesh would not take yet; a line to a team counts as often as that has members, and is taken whole.
 const UNSENT_MAX: usize = 64;
 /// How soon to offer them again.
 const SEND_AGAIN: Duration = Duration::from_millis(200);
@@ -277,7 +277,7 @@ impl Engine {
         let Ok(payload) = codec::encode(message) else { return };
         if self.unsent.is_empty() {
             self.outputs.push_back(Output::Send { to, payload });
-        } else if self.unsent.len() < UNSENT_MAX {
+        } else if self.unsent.len() < UNSENT_MAX + TEAM_MEMBERS_MAX {
             self.unsent.push_back((to, payload));
         }
     }
@@ -448,7 +448,7 @@ impl Engine {
 
     fn keep_unsent(&mut self, to: Target, payload: &Bytes, error: &SendError, now: Time) {
         // Whoever is slow will take it later; for nobody else it gets better by waiting.
-        if !matches!(error, SendError::Backlog(_)) || self.unsent.len() >= UNSENT_MAX {
+        if !matches!(error, SendError::Backlog(_)) || self.unsent.len() >= UNSENT_MAX + TEAM_MEMBERS_MAX {
             return;
         }
         self.unsent.push_back((to, payload.clone()));

@@ -39,6 +39,8 @@ pub struct Board {
     workers: BTreeMap<PeerId, Worker>,
     epoch: u64,
     present: BTreeSet<PeerId>,
+    /// Whom we told all that concerns it, in which of its lives and when.
+    greeted: BTreeMap<PeerId, (Boot, Time)>,
     tasks: BTreeMap<TaskId, Open>,
     /// How many tasks, and bytes of them, each submitter has open.
     held: BTreeMap<PeerId, (usize, usize)>,
@@ -89,6 +91,7 @@ impl Board {
             workers: BTreeMap::new(),
             epoch: 0,
             present: BTreeSet::from([me]),
+            greeted: BTreeMap::new(),
             tasks: BTreeMap::new(),
             held: BTreeMap::new(),
             own: Own::default(),
@@ -258,6 +261,7 @@ impl Board {
             self.owed.remove(peer);
             self.tasks.values_mut().for_each(|task| task.gone(peer));
             self.kept.unsend(peer);
+            self.greeted.remove(peer);
             // What it offers, it says again when it comes back.
             self.epoch += u64::from(self.workers.remove(peer).is_some());
         }
@@ -277,7 +281,13 @@ impl Board {
                 let old = |id: &&TaskId| id.submitter == from && id.boot != boot;
                 let old: Vec<TaskId> = self.tasks.keys().chain(self.kept.ids()).filter(old).copied().collect();
                 old.iter().for_each(|id| self.close(id));
-                if asks {
+                // A few bytes must not make us say all that we have again and again.
+                let again = |(life, at): &(Boot, Time)| *life == boot && now.since(*at) < OWED_EVERY;
+                if asks && self.greeted.get(&from).is_some_and(again) {
+                    self.owed.insert(from);
+                    self.look_at.get_or_insert(now + LOOK_EVERY);
+                } else if asks {
+                    self.greeted.insert(from, (boot, now));
                     self.greet(from, now);
                 }
             }
@@ -446,4 +456,25 @@ fn cut(mut reason: String) -> String {
         reason.pop();
     }
     reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_again_and_again_is_told_all_once_a_second() {
+        let (me, other, boot) = (PeerId([1; 32]), PeerId([2; 32]), Boot(7));
+        let mut board = Board::new(me, boot, 1, []);
+        board.handle(Input::Members(&Members { all: Vec::new(), left: Vec::new(), joined: vec![other] }), Time(0));
+        let asks = Message::Able { boot, capacity: 1, functions: Vec::new(), asks: true }.encode().unwrap();
+        let (mut now, mut told) = (Time(0), 0);
+        for _ in 0..1_000 {
+            now = now + Duration::from_millis(10);
+            board.handle(Input::Message { from: other, payload: &asks }, now);
+            board.handle(Input::Timeout, now);
+            told += std::iter::from_fn(|| board.poll_output()).filter(|output| matches!(output, Output::Send { .. })).count();
+        }
+        assert!((10..=25).contains(&told), "{told} times in ten seconds");
+    }
 }
