@@ -7,7 +7,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let mesh = PeerMesh::named("party").start().await?;
 //! let documents = Documents::join(&mesh)?;
-//! let plan = documents.open("plan", Some("plan.document".into()))?;
+//! let mut plan = documents.open("plan", Some("plan.document".into()))?;
 //! plan.edit(|txn| txn.get_or_insert_array("to bring").push_back(txn, "cake"))?;
 //! plan.changed().await;
 //! let items = plan.read(|txn| txn.get_array("to bring").map_or(0, |list| list.len(txn)))?;
