@@ -163,7 +163,8 @@ Experiments, and what each proves:
   cargo lab ownership  whatever happens to whom at what moment, every entity ends with one owner, the same for all; nothing is lost that
                      nobody removed, and nothing removed is back: thousands of short stories, a seed each
   cargo lab nat      behind routers of all four sorts, 15 of 16 pairs get a link of their own within 2 s, and all 16 play; so do
-                     those behind two routers, at one, and with nothing in common; real processes in network namespaces, as root
+                     those behind two routers, at one, with nothing in common, and alone with a directory; beside each what a
+                     naive puncher gets there; real processes in network namespaces, as root
   cargo lab resolvers  whatever the way to find others, the first link stands within seconds, among 2 and among 20; dead addresses
                      delay it by less than 5 s; a directory may die and come back empty, and play goes on
   cargo lab rest     an untouched world of 10,000 entities costs a node less than 1 % of a core, and on the wire it is a heartbeat; a newcomer has 2,000 within 2 s
