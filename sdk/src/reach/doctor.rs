@@ -419,7 +419,7 @@ mod tests {
             assert_eq!(said.advice.is_none(), said.verdict == Verdict::Good, "whatever is not good has advice: {said:?}");
         }
         let open = |at: &str, seen: &[SocketAddr]| of_port_mapping(Ok((self::at(at), "PCP")), Router::OnePort, seen).verdict;
-        let seen = [self::at("198.51.100.1:9")];
+        let seen = [at("198.51.100.1:9")];
         assert_eq!((open("198.51.100.1:7", &seen), open("10.0.0.1:7", &seen)), (Verdict::Good, Verdict::Limited), "two routers");
         for (router, verdict) in [(Router::OnePort, Verdict::Good), (Router::PortForEach, Verdict::Limited)] {
             assert_eq!(of_port_mapping(Err(1), router, &seen).verdict, verdict);

@@ -118,15 +118,17 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         seconds.sort_by(f64::total_cmp);
         let packets = outcomes.iter().map(|outcome| outcome.packets).max().unwrap_or(0);
         let worst = seconds.last().copied();
-        let (relayed, naive) = (count(|outcome| outcome.relayed), count(|outcome| outcome.naive == Some(true)));
+        let relayed = count(|outcome| outcome.relayed);
+        let naive = (set.third() != Third::Nobody).then(|| count(|outcome| outcome.naive == Some(true)));
         doctors += usize::from(doctor == Some(true));
         let (a, b) = set.ends();
         let why: Vec<&String> = outcomes.iter().filter_map(|outcome| outcome.why.as_ref()).collect();
         report::complain(&format!(
             "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, relayed {relayed}/{runs}, plays {plays}/{runs}, {} s, {packets} packets, \
-             naive {naive}/{runs}, doctor {}{}",
+             naive {}, doctor {}{}",
             set.name(),
             worst.map_or_else(|| "-".into(), |worst| format!("{worst:.2}")),
+            naive.map_or_else(|| "-".into(), |naive| format!("{naive}/{}", options.runs)),
             doctor.map_or("-", |doctor| if doctor { "true" } else { "WRONG" }),
             why.first().map_or_else(String::new, |why| format!(" ({why})")),
             runs = options.runs,
@@ -137,7 +139,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
             direct_pairs += usize::from(direct * 100 >= options.runs as usize * 97);
             direct_soon += usize::from(soon * 100 >= options.runs as usize * 97);
             plays_pairs += usize::from(plays == options.runs as usize);
-            naive_pairs += usize::from(naive * 100 >= options.runs as usize * 97);
+            naive_pairs += usize::from(naive.unwrap_or(0) * 100 >= options.runs as usize * 97);
         }
         cells.push(json!({
             "a": a, "b": b, "set": set.name(), "runs": options.runs, "direct": direct, "direct_within_2s": soon, "plays": plays,
