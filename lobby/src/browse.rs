@@ -7,6 +7,10 @@ use serde::Serialize;
 
 use crate::text;
 
+mod filter;
+
+pub use filter::{Filter, in_order, quick_match};
+
 /// What a room's listing says after the game's name, so that rooms and games can be told apart in any list of meshes.
 const GATHERING: &str = " lobby";
 
@@ -17,6 +21,10 @@ pub struct RoomInfo {
     pub name: String,
     /// The game that is played, or will be.
     pub game: String,
+    /// Which version of the game; empty where nothing is said about it.
+    pub version: String,
+    /// What of the game: a map or a mode; empty where nothing is said about it.
+    pub mode: String,
     /// Whether players gather or play.
     pub stage: Stage,
     /// How many are in it.
@@ -57,6 +65,8 @@ impl RoomInfo {
         Self {
             name: shown(&found.name, "(no name)"),
             game: shown(game, "(unknown)"),
+            version: text::clean_name(&found.version),
+            mode: text::clean_name(&found.mode),
             stage,
             players: found.players,
             players_max: found.players_max,

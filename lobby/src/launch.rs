@@ -12,11 +12,13 @@ use crate::start::Handover;
 mod build;
 mod find;
 mod output;
+mod room_game;
 
 use build::Build;
 use output::Output;
 
 pub use find::{Found, GAME_VARIABLE, find};
+pub use room_game::RoomGame;
 
 /// A game that can be launched from a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +136,10 @@ impl Order {
         let mut arguments = vec![format!("--name={}", self.player), "--bots=0".to_owned()];
         match &self.ticket {
             Some(ticket) => arguments.push(format!("--join={ticket}")),
-            None => arguments.extend([format!("--mesh={}", self.mesh), "--print-ticket".to_owned()]),
+            None => arguments.push(format!("--mesh={}", self.mesh)),
         }
+        // Whoever plays can let others in.
+        arguments.push("--print-ticket".to_owned());
         // Without `--lan` the game stays on this machine.
         match self.interface.clone().unwrap_or_else(Interface::from_environment) {
             Interface::Loopback => {}

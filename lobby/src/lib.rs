@@ -46,17 +46,21 @@
 pub mod browse;
 pub mod card;
 pub mod chat;
+mod invite;
 pub mod launch;
 mod room;
 pub mod seats;
+pub mod settings;
 pub mod start;
 
-pub use browse::{RoomInfo, Stage};
+pub use browse::{Filter, RoomInfo, Stage};
 pub use card::{Card, RoomFacts};
 pub use chat::SayError;
-pub use launch::{Launch, LaunchEvent};
+pub use invite::QrSquare;
+pub use launch::{Launch, LaunchEvent, RoomGame};
 pub use peerflock::service::chat::text;
 pub use room::{Room, RoomError, RoomEvent, RoomMember, RoomOptions, WATCHERS_MAX};
+pub use settings::{Recent, Settings};
 pub use start::Handover;
 
 /// Compiles what the book says.

@@ -35,13 +35,14 @@ impl Room {
             self.mesh.set_removal(RemovalRule::By(owner.into_iter().collect()));
             events.push(RoomEvent::Changed);
         }
-        // A closed room stays closed when its owner leaves: all show what the owner shows.
-        if let Some((_, card)) = owner.and_then(|owner| self.known.get(&owner))
-            && card.closed_from != self.card.closed_from
-        {
-            self.card.closed_from = card.closed_from;
-            self.show_card();
-            events.push(RoomEvent::Changed);
+        // A closed room stays closed when its owner leaves, and its settings stay: all show what the owner shows.
+        if let Some((_, card)) = owner.and_then(|owner| self.known.get(&owner)) {
+            let room = card.room.clone().or_else(|| self.card.room.clone());
+            if (card.closed_from, &room) != (self.card.closed_from, &self.card.room) {
+                (self.card.closed_from, self.card.room) = (card.closed_from, room);
+                self.show_card();
+                events.push(RoomEvent::Changed);
+            }
         }
         let Some(claimed_at) = self.claimed_at else { return };
         let seated = self.seat().is_ok();
