@@ -217,7 +217,7 @@ impl PeerMesh {
     /// Tells strangers something else about the mesh from now on. Whether it is locked stays as it is.
     pub fn set_listing(&self, listing: Listing) {
         let locked = self.handle.shared.listing().locked;
-        self.handle.shared.set_listing(Listing { locked, ..listing });
+        self.handle.shared.set_listing(Listing { locked, ..listing.fit() });
     }
 
     /// What strangers are told about the mesh.

@@ -28,6 +28,7 @@ mod dht;
 pub(crate) mod hub;
 mod interface;
 pub(crate) mod lan;
+mod listing;
 mod ping;
 mod rendezvous;
 mod resolver;
@@ -45,37 +46,11 @@ pub use browser::{Browser, FoundMesh, browse};
 pub use dht::{Dht, DhtOptions};
 pub use hub::{CALL_DEADLINE, ResolverReport};
 pub use interface::{INTERFACE_VARIABLE, Interface};
+pub use listing::Listing;
 pub use ping::ping;
 pub use rendezvous::{Rendezvous, SEAL_BYTES};
 pub use resolver::{Answer, Found, Registration, Resolver};
 pub use ticket::{ParseTicketError, Ticket};
-
-/// What resolvers tell strangers about a mesh, so that a lobby can list it. Anybody on the network can read it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Which game is played, cut to [`Listing::GAME_BYTES_MAX`].
-    pub game: String,
-    /// How many may play. 0 says nothing about it.
-    pub players_max: usize,
-    /// Whether a password or a ticket is needed. Set by itself when the mesh has one.
-    pub locked: bool,
-}
-
-impl Listing {
-    /// The longest name of a game, in bytes of UTF-8.
-    pub const GAME_BYTES_MAX: usize = 64;
-
-    /// A listing of `game`.
-    pub fn new(game: impl Into<String>) -> Self {
-        Self { game: cut(game.into(), Self::GAME_BYTES_MAX), ..Self::default() }
-    }
-
-    /// The same listing with room for `players_max`.
-    pub fn players_max(mut self, players_max: usize) -> Self {
-        self.players_max = players_max;
-        self
-    }
-}
 
 /// Why nothing could be looked for, or nobody told of us. Each is tried again by itself.
 #[derive(Debug, thiserror::Error)]

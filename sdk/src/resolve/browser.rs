@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::interface::{ADDRESSES_MAX, Interface};
 use super::lan::Mdns;
 use super::sighting::{Sighting, Sightings};
-use super::{ResolveError, ping};
+use super::{Listing, ResolveError, ping};
 
 /// How often the round-trip times are measured.
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -34,12 +34,18 @@ pub struct FoundMesh {
     pub mesh: MeshId,
     /// Which game is played there.
     pub game: String,
+    /// Which version of it. Empty where nothing is said about it.
+    pub version: String,
+    /// Which of its modes, or which map. Empty where nothing is said about it.
+    pub mode: String,
     /// How many play.
     pub players: usize,
     /// How many may. 0 says nothing about it.
     pub players_max: usize,
     /// Whether a password or a ticket is needed.
     pub locked: bool,
+    /// What else the game says of it, within the limits of a [`Listing`].
+    pub data: BTreeMap<String, String>,
     /// Where its members are.
     pub addresses: Vec<SocketAddr>,
     /// The time to its nearest member and back, once measured.
@@ -135,33 +141,39 @@ async fn look(mut mdns: Mdns, interface: Interface, shelf: &Mutex<Vec<FoundMesh>
 
 /// One entry per mesh, however many members announce it.
 fn merge(sightings: &Sightings, round_trips: &BTreeMap<MeshId, Duration>) -> Vec<FoundMesh> {
-    let mut meshes: BTreeMap<MeshId, FoundMesh> = BTreeMap::new();
-    for Sighting { peer, mesh, name, listing, players, addresses, beacon: _ } in sightings.iter() {
-        let found = meshes.entry(*mesh).or_insert_with(|| FoundMesh {
-            name: name.clone(),
-            mesh: *mesh,
-            game: listing.game.clone(),
-            players: 0,
-            players_max: 0,
-            locked: false,
-            addresses: Vec::new(),
-            round_trip: round_trips.get(mesh).copied(),
-            hosts: Vec::new(),
-        });
-        // Members that have heard of more players know better; a locked door anywhere is a locked door.
-        found.players = found.players.max(*players);
-        found.players_max = found.players_max.max(listing.players_max);
-        found.locked |= listing.locked;
-        found.hosts.push(*peer);
-        for address in addresses {
-            if found.addresses.len() < ADDRESSES_MAX && !found.addresses.contains(address) {
-                found.addresses.push(*address);
+    let mut meshes: BTreeMap<MeshId, Vec<&Sighting>> = BTreeMap::new();
+    for sighting in sightings.by_age() {
+        meshes.entry(sighting.mesh).or_default().push(sighting);
+    }
+    let found = meshes.into_iter().filter_map(|(mesh, members)| {
+        let name = prevailing(members.iter().map(|member| &member.name))?;
+        let players = prevailing(members.iter().map(|member| member.players))?;
+        let Listing { game, version, mode, players: _, players_max, locked, data } =
+            prevailing(members.iter().map(|member| &member.listing))?.clone();
+        let mut addresses = Vec::new();
+        for address in members.iter().flat_map(|member| &member.addresses) {
+            if addresses.len() < ADDRESSES_MAX && !addresses.contains(address) {
+                addresses.push(*address);
             }
         }
+        let round_trip = round_trips.get(&mesh).copied();
+        let hosts = members.iter().map(|member| member.peer).collect();
+        let name = name.clone();
+        Some(FoundMesh { name, mesh, game, version, mode, players, players_max, locked, data, addresses, round_trip, hosts })
+    });
+    let mut found: Vec<FoundMesh> = found.collect();
+    found.sort_by(|left, right| left.name.cmp(&right.name).then(left.mesh.cmp(&right.mesh)));
+    found
+}
+
+/// What most say, so that one liar changes nothing; of what as many say, what was said last.
+fn prevailing<T: Ord>(said: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: BTreeMap<T, (usize, usize)> = BTreeMap::new();
+    for (number, said) in said.enumerate() {
+        let (count, last) = counts.entry(said).or_default();
+        (*count, *last) = (*count + 1, number);
     }
-    let mut meshes: Vec<FoundMesh> = meshes.into_values().collect();
-    meshes.sort_by(|left, right| left.name.cmp(&right.name).then(left.mesh.cmp(&right.mesh)));
-    meshes
+    counts.into_iter().max_by_key(|(_, votes)| *votes).map(|(said, _)| said)
 }
 
 #[cfg(test)]
@@ -169,14 +181,13 @@ mod tests {
     use mdns_sd::ServiceEvent;
 
     use super::*;
-    use crate::resolve::Listing;
 
     fn sighting(peer: u8, mesh: &str, players: usize) -> Sighting {
         Sighting {
             peer: PeerId([peer; 32]),
             mesh: MeshId::from_name(mesh),
             name: mesh.into(),
-            listing: Listing { game: "Murmuration".into(), players_max: 8, locked: peer == 2 },
+            listing: Listing { locked: peer == 2, ..Listing::new("Murmuration").players_max(8) },
             players,
             beacon: None,
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1_000 + u16::from(peer)))],
@@ -201,6 +212,29 @@ mod tests {
         assert_eq!((dusk.players, dusk.players_max, dusk.locked, dusk.round_trip), (3, 8, true, Some(round_trip)));
         assert_eq!((dusk.hosts.len(), dusk.addresses.len()), (2, 2));
         assert_eq!(found[0].round_trip, None);
+    }
+
+    #[test]
+    fn most_members_are_believed_and_of_two_the_newer() {
+        let told = |peer, mode: &str, players| {
+            let said = sighting(peer, "dusk", players);
+            Sighting { listing: said.listing.clone().version("1.4").mode(mode).data("level", mode), ..said }
+        };
+        let mut sightings = heard([told(1, "Rome", 3), told(3, "Rome", 3), told(4, "the largest lie", 60_000)]);
+        let found = |sightings: &Sightings| {
+            let found = merge(sightings, &BTreeMap::new()).remove(0);
+            (found.players, found.version, found.mode, found.data["level"].clone())
+        };
+        let expected = |mode: &str, players| (players, "1.4".to_owned(), mode.to_owned(), mode.to_owned());
+        assert_eq!(found(&sightings), expected("Rome", 3));
+        // Identifiers decide nothing: who is heard last is.
+        for (peer, mode) in [(3, "Paris"), (4, "Rome"), (1, "Paris"), (4, "Oslo"), (3, "Oslo")] {
+            let newer = told(peer, mode, 4);
+            sightings.hear(ServiceEvent::ServiceResolved(Box::new(newer.to_service().unwrap().as_resolved_service())));
+        }
+        assert_eq!(found(&sightings), expected("Oslo", 4));
+        let sightings = heard([told(9, "new", 2), told(1, "newer", 1)]);
+        assert_eq!(found(&sightings), expected("newer", 1));
     }
 
     #[test]

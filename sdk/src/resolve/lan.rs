@@ -107,8 +107,8 @@ impl Lan {
             peer: us.peer,
             mesh: us.mesh,
             name: us.name.clone(),
-            listing: us.listing.clone(),
-            players: us.members,
+            listing: Listing { players: None, ..us.listing.clone() },
+            players: us.listing.players.unwrap_or(us.members),
             beacon: Some(us.beacon),
             addresses: us.addresses.clone(),
         };

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use mdns_sd::{ResolvedService, ServiceEvent, ServiceInfo};
 use peerflock_proto::{MeshId, PeerId};
 
+use super::Listing;
 use super::interface::{ADDRESSES_MAX, Interface};
+use super::listing::line;
 use super::ticket::NAME_BYTES_MAX;
-use super::{Listing, cut};
 
 /// What members of all meshes are found under (RFC 6763).
 pub(super) const SERVICE: &str = "_peerflock._udp.local.";
@@ -18,6 +19,8 @@ const VERSION: &str = "1";
 const SIGHTINGS_MAX: usize = 512;
 /// How much of a peer's key names its announcement: a DNS label holds 63 characters.
 const INSTANCE_CHARS: usize = 32;
+/// What the game's own pairs are announced under: this and a number, so that no key of theirs is one of ours.
+const DATA_KEY: char = '+';
 
 /// What a member says, and anybody may hear. Nothing of it is proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub(super) struct Sighting {
     pub(super) peer: PeerId,
     pub(super) mesh: MeshId,
     pub(super) name: String,
+    /// Its count of players is that below.
     pub(super) listing: Listing,
     pub(super) players: usize,
     /// A hash of whom it sees in the mesh: another one than ours, for long, means two halves. None where it says none.
@@ -39,17 +43,25 @@ impl Sighting {
         let instance = &peer[..INSTANCE_CHARS];
         let ips: Vec<_> = self.addresses.iter().map(SocketAddr::ip).collect();
         let port = self.addresses.first().map_or(0, SocketAddr::port);
-        let properties = [
+        let listing = self.listing.clone().fit();
+        let data = listing.data.iter().enumerate();
+        let properties: Vec<(String, String)> = [
             ("version", VERSION.to_owned()),
             ("peer", peer.clone()),
             ("mesh", self.mesh.to_string()),
-            ("name", cut(self.name.clone(), NAME_BYTES_MAX)),
-            ("game", cut(self.listing.game.clone(), Listing::GAME_BYTES_MAX)),
-            ("players", self.players.to_string()),
-            ("max", self.listing.players_max.to_string()),
-            ("locked", u8::from(self.listing.locked).to_string()),
+            ("name", line(self.name.clone(), NAME_BYTES_MAX)),
+            ("game", listing.game.clone()),
+            ("release", listing.version.clone()),
+            ("mode", listing.mode.clone()),
+            ("players", self.players.min(Listing::PLAYERS_MAX).to_string()),
+            ("max", listing.players_max.to_string()),
+            ("locked", u8::from(listing.locked).to_string()),
             ("roster", self.beacon.map(|hash| format!("{hash:016x}")).unwrap_or_default()),
-        ];
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into_iter()
+        .chain(data.map(|(number, (key, value))| (format!("{DATA_KEY}{number}"), format!("{key}={value}"))))
+        .collect();
         let host = format!("peerflock-{instance}.local.");
         let mut service = ServiceInfo::new(SERVICE, instance, &host, ips.as_slice(), port, properties.as_slice())?;
         // The name is a key: nobody else has it, and asking around first takes most of a second.
@@ -63,10 +75,7 @@ impl Sighting {
         if text("version") != Some(VERSION) {
             return None;
         }
-        let readable = |key, bytes_max| {
-            let text: String = text(key).unwrap_or_default().chars().filter(|letter| !letter.is_control()).collect();
-            cut(text, bytes_max)
-        };
+        let owned = |key| text(key).unwrap_or_default().to_owned();
         let number = |key| text(key).and_then(|text| text.parse::<u16>().ok()).map_or(0, usize::from);
         let mut addresses: Vec<SocketAddr> = service
             .get_addresses()
@@ -80,15 +89,24 @@ impl Sighting {
         if addresses.is_empty() || service.get_port() == 0 {
             return None;
         }
+        let data = service.get_properties().iter().filter(|entry| entry.key().starts_with(DATA_KEY));
         Some(Self {
             peer: text("peer")?.parse().ok()?,
             mesh: text("mesh")?.parse().ok()?,
-            name: readable("name", NAME_BYTES_MAX),
+            name: line(owned("name"), NAME_BYTES_MAX),
             listing: Listing {
-                game: readable("game", Listing::GAME_BYTES_MAX),
+                game: owned("game"),
+                version: owned("release"),
+                mode: owned("mode"),
+                players: None,
                 players_max: number("max"),
                 locked: text("locked") == Some("1"),
-            },
+                data: data
+                    .filter_map(|entry| entry.val_str().split_once('='))
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .collect(),
+            }
+            .fit(),
             players: number("players"),
             beacon: text("roster").and_then(|text| u64::from_str_radix(text, 16).ok()),
             addresses,
@@ -100,12 +118,14 @@ impl Sighting {
 #[derive(Debug)]
 pub(super) struct Sightings {
     interface: Interface,
-    seen: BTreeMap<String, Sighting>,
+    /// Each with the number of the event that changed it last.
+    seen: BTreeMap<String, (u64, Sighting)>,
+    events: u64,
 }
 
 impl Sightings {
     pub(super) fn new(interface: Interface) -> Self {
-        Self { interface, seen: BTreeMap::new() }
+        Self { interface, seen: BTreeMap::new(), events: 0 }
     }
 
     /// Takes in what mDNS heard. Returns the announcement that is new, or new in part.
@@ -117,10 +137,12 @@ impl Sightings {
                     return None;
                 };
                 let full = self.seen.len() >= SIGHTINGS_MAX && !self.seen.contains_key(&service.fullname);
-                if full || self.seen.get(&service.fullname) == Some(&sighting) {
+                if full || self.seen.get(&service.fullname).is_some_and(|(_, known)| *known == sighting) {
                     return None;
                 }
-                Some(self.seen.entry(service.fullname.clone()).insert_entry(sighting).into_mut())
+                self.events += 1;
+                let entry = self.seen.entry(service.fullname.clone()).insert_entry((self.events, sighting));
+                Some(&entry.into_mut().1)
             }
             ServiceEvent::ServiceRemoved(_, fullname) => {
                 self.seen.remove(&fullname);
@@ -131,7 +153,14 @@ impl Sightings {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Sighting> {
-        self.seen.values()
+        self.seen.values().map(|(_, sighting)| sighting)
+    }
+
+    /// The same, what changed last at the end.
+    pub(super) fn by_age(&self) -> Vec<&Sighting> {
+        let mut all: Vec<_> = self.seen.values().collect();
+        all.sort_by_key(|(event, _)| *event);
+        all.into_iter().map(|(_, sighting)| sighting).collect()
     }
 }
 
@@ -139,12 +168,15 @@ impl Sightings {
 mod tests {
     use super::*;
 
+    /// An announcement with eight addresses and this much text is still one packet on Ethernet.
+    const TEXT_BYTES_MAX: usize = 900;
+
     fn sighting(n: u8) -> Sighting {
         Sighting {
             peer: PeerId([n; 32]),
             mesh: MeshId::from_name("dusk"),
             name: "Dusk = over. Rome".into(),
-            listing: Listing { game: "Murmuration".into(), players_max: 12, locked: true },
+            listing: Listing { locked: true, ..Listing::new("Murmuration").players_max(12) },
             players: 4,
             beacon: Some(7),
             addresses: vec!["127.0.0.1:4433".parse().unwrap()],
@@ -158,6 +190,50 @@ mod tests {
     #[test]
     fn what_is_said_is_heard() {
         assert_eq!(Sighting::from_service(&heard(&sighting(1)), &Interface::Loopback), Some(sighting(1)));
+    }
+
+    #[test]
+    fn all_that_a_game_says_is_heard_and_fits_into_a_packet() {
+        let mut rich = sighting(1);
+        rich.listing = rich.listing.version("1.4 beta").mode("Rome at dusk").data("Level", "expert = fast").data("für", "alle");
+        assert_eq!(Sighting::from_service(&heard(&rich), &Interface::Loopback), Some(rich.clone()));
+        let long = |letter: &str| letter.repeat(500);
+        rich.name = long("n");
+        rich.listing = rich.listing.version(long("v")).mode(long("m"));
+        rich.listing.game = long("g");
+        rich.listing.data = (10..200).map(|number| (number.to_string(), "x".repeat(23))).collect();
+        (rich.players, rich.listing.players_max) = (usize::MAX, usize::MAX);
+        let service = rich.to_service().unwrap();
+        assert_eq!(Sighting::from_service(&service.clone().as_resolved_service(), &Interface::Loopback).unwrap().players, 65_535);
+        // One length byte each, and the equals sign.
+        let bytes: usize = service.get_properties().iter().map(|text| text.key().len() + text.val_str().len() + 2).sum();
+        assert_eq!(service.get_properties().iter().filter(|text| text.key().starts_with(DATA_KEY)).count(), Listing::DATA_MAX);
+        assert!(bytes <= TEXT_BYTES_MAX, "{bytes} bytes");
+    }
+
+    #[test]
+    fn what_an_earlier_version_says_is_heard() {
+        let good = heard(&sighting(1));
+        let known = ["version", "peer", "mesh", "name", "game", "players", "max", "locked", "roster"];
+        let old: Vec<(&str, &str)> = known.map(|key| (key, good.get_property_val_str(key).unwrap())).to_vec();
+        let service = ServiceInfo::new(SERVICE, "x", "x.local.", "127.0.0.1", 4433, old.as_slice()).unwrap();
+        assert_eq!(Sighting::from_service(&service.as_resolved_service(), &Interface::Loopback), Some(sighting(1)));
+    }
+
+    #[test]
+    fn hostile_text_is_cut_or_left_out() {
+        let good = heard(&sighting(1));
+        let mut properties: Vec<(String, String)> =
+            good.txt_properties.iter().map(|text| (text.key().to_owned(), text.val_str().to_owned())).collect();
+        properties.retain(|(key, _)| !["release", "mode"].contains(&key.as_str()));
+        properties.extend([("release".into(), "9".repeat(240)), ("mode".into(), "\u{1b}[2Jred\n".into())]);
+        properties.extend([("+".into(), "=".into()), ("+x".into(), "no pair".into()), ("+y".into(), "a\u{0}=b\u{7}".into())]);
+        properties.extend((100..400).map(|number| (format!("+{number}"), format!("{number}={}", "z".repeat(200)))));
+        let service = ServiceInfo::new(SERVICE, "x", "x.local.", "127.0.0.1", 7, properties.as_slice()).unwrap();
+        let listing = Sighting::from_service(&service.as_resolved_service(), &Interface::Loopback).unwrap().listing;
+        assert_eq!((listing.version.len(), listing.mode.as_str()), (Listing::VERSION_BYTES_MAX, "[2Jred"));
+        let pairs: Vec<(&str, usize)> = listing.data.iter().map(|(key, value)| (key.as_str(), value.len())).collect();
+        assert_eq!(pairs, [("100", Listing::VALUE_BYTES_MAX), ("101", Listing::VALUE_BYTES_MAX), ("a", 1)]);
     }
 
     #[test]
