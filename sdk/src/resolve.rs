@@ -2,7 +2,7 @@
 //!
 //! | resolver | what a player needs | how it works |
 //! | --- | --- | --- |
-//! | local network | nothing | mDNS: every member announces the mesh, everybody listens |
+//! | local network | nothing | mDNS: a few members announce the mesh, everybody listens |
 //! | ticket | a short text or a link | [`Ticket`]: mesh, addresses, key and, where there is one, the secret |
 //! | address | `192.0.2.7:4433` | [`join_address`](crate::PeerMeshBuilder::join_address): dialed until somebody answers |
 //! | address book | to have played before | [`AddressBook`]: a small file of who was met where |
@@ -22,6 +22,7 @@
 //! All of them keep to one network [`Interface`] where that is set; tests and experiments set loopback.
 
 mod address_book;
+mod announcer;
 mod browser;
 #[cfg(feature = "dht")]
 mod dht;

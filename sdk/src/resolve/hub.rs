@@ -57,7 +57,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    fn registration(&self, shared: &Shared) -> Registration {
+    fn registration(&self, shared: &Arc<Shared>) -> Registration {
         let (beacon, secret) = shared.node(|node, _| (node.beacon(), node.secret()));
         // Whoever was removed knows the lock that was: under the new one it finds nobody.
         let rendezvous = secret.map(|secret| Rendezvous::new(&MeshKey::from_secret(self.mesh, *secret)));
@@ -73,6 +73,7 @@ impl Facts {
             interface: self.interface.clone(),
             rendezvous: rendezvous.unwrap_or_else(|| self.rendezvous.clone()),
             endpoint: self.endpoint.clone(),
+            shared: Arc::downgrade(shared),
         }
     }
 }
@@ -225,6 +226,7 @@ mod tests {
             interface: Interface::Loopback,
             rendezvous: Rendezvous::new(&MeshKey::open(mesh)),
             endpoint: Weak::new(),
+            shared: Weak::new(),
         }
     }
 

@@ -17,8 +17,8 @@ pub(super) const SERVICE: &str = "_peerflock._udp.local.";
 const VERSION: &str = "1";
 /// Announcements remembered; more are ignored until some go.
 const SIGHTINGS_MAX: usize = 512;
-/// How much of a peer's key names its announcement: a DNS label holds 63 characters.
-const INSTANCE_CHARS: usize = 32;
+/// How much of a peer's key names its announcement. Every byte of it is sent twice, by every member, to everybody.
+const INSTANCE_CHARS: usize = 16;
 /// What the game's own pairs are announced under: this and a number, so that no key of theirs is one of ours.
 const DATA_KEY: char = '+';
 
@@ -39,16 +39,16 @@ pub(super) struct Sighting {
 impl Sighting {
     /// As mDNS publishes it. All addresses have the same port; each is told only on the network to which it belongs.
     pub(super) fn to_service(&self) -> Result<ServiceInfo, mdns_sd::Error> {
-        let peer = self.peer.to_string();
-        let instance = &peer[..INSTANCE_CHARS];
+        let instance = self.instance();
         let ips: Vec<_> = self.addresses.iter().map(SocketAddr::ip).collect();
         let port = self.addresses.first().map_or(0, SocketAddr::port);
         let listing = self.listing.clone().fit();
+        // As a rule the name says which mesh it is.
+        let mesh = (self.mesh != MeshId::from_name(&self.name)).then(|| ("mesh".to_owned(), self.mesh.to_string()));
         let data = listing.data.iter().enumerate();
         let properties: Vec<(String, String)> = [
             ("version", VERSION.to_owned()),
-            ("peer", peer.clone()),
-            ("mesh", self.mesh.to_string()),
+            ("peer", self.peer.to_string()),
             ("name", line(self.name.clone(), NAME_BYTES_MAX)),
             ("game", listing.game.clone()),
             ("release", listing.version.clone()),
@@ -60,13 +60,25 @@ impl Sighting {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into_iter()
+        .chain(mesh)
         .chain(data.map(|(number, (key, value))| (format!("{DATA_KEY}{number}"), format!("{key}={value}"))))
         .collect();
         let host = format!("peerflock-{instance}.local.");
-        let mut service = ServiceInfo::new(SERVICE, instance, &host, ips.as_slice(), port, properties.as_slice())?;
+        let mut service = ServiceInfo::new(SERVICE, &instance, &host, ips.as_slice(), port, properties.as_slice())?;
         // The name is a key: nobody else has it, and asking around first takes most of a second.
         service.set_requires_probe(false);
         Ok(service)
+    }
+
+    /// What mDNS knows it under.
+    pub(super) fn fullname(&self) -> String {
+        format!("{}.{SERVICE}", self.instance())
+    }
+
+    fn instance(&self) -> String {
+        let mut peer = self.peer.to_string();
+        peer.truncate(INSTANCE_CHARS);
+        peer
     }
 
     /// As heard on `interface`; `None` when it is no announcement of ours, or of another version.
@@ -89,11 +101,12 @@ impl Sighting {
         if addresses.is_empty() || service.get_port() == 0 {
             return None;
         }
+        let name = line(owned("name"), NAME_BYTES_MAX);
         let data = service.get_properties().iter().filter(|entry| entry.key().starts_with(DATA_KEY));
         Some(Self {
             peer: text("peer")?.parse().ok()?,
-            mesh: text("mesh")?.parse().ok()?,
-            name: line(owned("name"), NAME_BYTES_MAX),
+            mesh: text("mesh").map_or_else(|| Some(MeshId::from_name(&name)), |mesh| mesh.parse().ok())?,
+            name,
             listing: Listing {
                 game: owned("game"),
                 version: owned("release"),
@@ -214,8 +227,10 @@ mod tests {
     #[test]
     fn what_an_earlier_version_says_is_heard() {
         let good = heard(&sighting(1));
-        let known = ["version", "peer", "mesh", "name", "game", "players", "max", "locked", "roster"];
-        let old: Vec<(&str, &str)> = known.map(|key| (key, good.get_property_val_str(key).unwrap())).to_vec();
+        let known = ["version", "peer", "name", "game", "players", "max", "locked", "roster"];
+        let mesh = ("mesh", sighting(1).mesh.to_string());
+        let mut old: Vec<(&str, &str)> = known.map(|key| (key, good.get_property_val_str(key).unwrap())).to_vec();
+        old.push((mesh.0, &mesh.1));
         let service = ServiceInfo::new(SERVICE, "x", "x.local.", "127.0.0.1", 4433, old.as_slice()).unwrap();
         assert_eq!(Sighting::from_service(&service.as_resolved_service(), &Interface::Loopback), Some(sighting(1)));
     }

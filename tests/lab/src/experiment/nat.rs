@@ -4,7 +4,7 @@
 //! nft rules, of the four sorts that homes have, and some odder set-ups. Nothing leaves them. It needs root on Linux; elsewhere it says so
 //! and does nothing.
 
-mod net;
+pub(super) mod net;
 pub(crate) mod peer;
 
 use std::net::SocketAddr;
