@@ -10,10 +10,12 @@ use peerflock_proto::{Identity, PeerId};
 use quinn::{ClientConfig, Connection, IdleTimeout, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::address::DirectoryAddress;
-use super::wire::{ALPN, ANSWER_BYTES_MAX, Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, decode, encode};
+use super::wire::{
+    ALPN, ANSWER_BYTES_MAX, Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, Topic, decode, encode,
+};
 use crate::identity;
 use crate::link::probe::{Arrived, SideDoor};
 use crate::link::{LinkEndpoint, canonical, tls};
@@ -30,6 +32,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT_MS: u32 = 20_000;
 /// How often we say that we are there: routers forget ports that are silent for half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(7);
+/// So long it is told that a directory would not relay.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// Others asked for at once.
 const COUNT: u8 = 16;
 /// Addresses of one note.
@@ -59,6 +63,8 @@ struct Line {
     notices: Mutex<Option<AbortHandle>>,
     /// With which letters are opened: another one once the mesh has another lock.
     rendezvous: Mutex<Rendezvous>,
+    /// Why it would not relay, and when.
+    no_relay: Mutex<Option<(Refusal, Instant)>>,
 }
 
 /// What members tell each other there, sealed.
@@ -143,9 +149,15 @@ impl Directory {
                         };
                         continue;
                     }
-                    let (asked_other_port, notices) = (AtomicBool::new(false), Mutex::default());
-                    let rendezvous = Mutex::new(us.rendezvous.clone());
-                    return Ok(Line { connection, address, door: endpoint.side_door(), asked_other_port, notices, rendezvous });
+                    return Ok(Line {
+                        connection,
+                        address: canonical(address),
+                        door: endpoint.side_door(),
+                        asked_other_port: AtomicBool::new(false),
+                        notices: Mutex::default(),
+                        rendezvous: Mutex::new(us.rendezvous.clone()),
+                        no_relay: Mutex::default(),
+                    });
                 }
                 Err(why) => failure = ResolveError::Unreachable { address, why },
             }
@@ -226,7 +238,11 @@ impl Resolver for Directory {
                 line.door.post(Arrived::Found { peer: note.peer, by: Post::Courier(Arc::new(by)) });
                 found.push(Found::peer(note.peer, note.addresses).beacon(Some(note.beacon)));
             }
-            Ok(found)
+            // Whoever is found may be out of reach all the same: then the player should know what could help.
+            match line.why_no_relay().filter(|_| us.members <= 1) {
+                Some(refusal) => Err(self.refused(refusal)),
+                None => Ok(found),
+            }
         })
     }
 
@@ -251,6 +267,32 @@ impl Line {
         send.write_all(&encode(request)).await.ok()?;
         send.finish().ok()?;
         decode(&receive.read_to_end(ANSWER_BYTES_MAX).await.ok()?)
+    }
+
+    /// Asks for packets to and from `to` to be relayed, who is `peer`.
+    async fn relay(&self, topic: Topic, to: Owner, peer: PeerId) {
+        let refusal = match timeout(ANSWER_DEADLINE, self.ask(&Request::Relay { topic, to })).await {
+            Ok(Some(Answer::Relay { token, bytes_per_second })) => {
+                let at = self.door.open_relay(token, self.address, f64::from(bytes_per_second));
+                self.door.post(Arrived::Relayed { peer, at });
+                None
+            }
+            // An older directory knows no such request.
+            Ok(Some(Answer::No(Refusal::Malformed))) => Some(Refusal::NoRelay),
+            Ok(Some(Answer::No(refusal))) => Some(refusal),
+            // Whoever looks for others next notices, too.
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            tracing::debug!(target: "peerflock::reach", ?peer, %refusal, "not relayed");
+        }
+        *self.no_relay.lock().unwrap_or_else(PoisonError::into_inner) = refusal.map(|refusal| (refusal, Instant::now()));
+    }
+
+    /// Why it would not relay of late.
+    fn why_no_relay(&self) -> Option<Refusal> {
+        let refused = *self.no_relay.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.filter(|(_, at)| at.elapsed() < REFUSED_FOR).map(|(refusal, _)| refusal)
     }
 
     /// Passes on what others send us by the directory, until the connection ends.
@@ -292,6 +334,12 @@ impl Courier for Letters {
             // Nobody waits for it: what does not arrive is tried again.
             _ = timeout(ANSWER_DEADLINE, line.ask(&request)).await;
         });
+    }
+
+    fn relay(&self, peer: PeerId) {
+        let Some(line) = self.line.upgrade() else { return };
+        let (topic, to) = (self.rendezvous.topic(SERVICE, 0), self.to);
+        tokio::spawn(async move { line.relay(topic, to, peer).await });
     }
 }
 
