@@ -75,7 +75,7 @@ pub(crate) fn heart(lit: impl Fn(&Model) -> bool + Send + Sync + Clone + 'static
             },
             UiTransform::from_rotation(Rot2::degrees(turn)),
             BackgroundColor(theme::FAINT),
-            live::color(move |model| if lit(model) { theme::SUN } else { theme::FAINT.with_alpha(0.45) }),
+            live::color(move |model| if lit(model) { theme::SUN } else { theme::UNLIT }),
             Pickable::IGNORE,
         )
     };
