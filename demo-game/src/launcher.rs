@@ -87,7 +87,7 @@ impl Company {
         let mut company = Self::default();
         for index in 0..bots {
             let settings =
-                Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, ..of_bot(index, player) };
+                Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, directories: Vec::new(), ..of_bot(index, player) };
             match Bot::start(&settings, Stdio::null(), if quiet { Stdio::null() } else { Stdio::inherit() }) {
                 Ok(bot) => company.0.push(bot),
                 Err(error) => return (company, Some(error)),

@@ -33,6 +33,9 @@ pub(crate) struct Settings {
     pub(crate) lan: bool,
     /// Whether to look for others, and to let them find us.
     pub(crate) discover: bool,
+    /// Where players of all the world find each other.
+    #[serde(default)]
+    pub(crate) directories: Vec<String>,
     /// The one network to use.
     pub(crate) interface: Option<String>,
     /// How many birds to bring.
@@ -67,6 +70,10 @@ impl Settings {
             .listing(Listing::new("Murmuration").players_max(PLAYERS_MAX));
         if let Some(password) = &self.password {
             builder = builder.password(password);
+        }
+        // What is none was refused when the command line was read.
+        for directory in self.directories.iter().filter_map(|directory| directory.parse().ok()) {
+            builder = builder.directory(directory);
         }
         match &self.interface {
             _ if !self.lan => builder.loopback_only(),

@@ -283,6 +283,20 @@ impl Room {
         self.card.closed_from.is_some()
     }
 
+    /// From now on each may say one line in so much time; `None` lets all talk as fast as they like again. Only the owner can; who owns
+    /// the room after us goes on with it.
+    ///
+    /// # Errors
+    /// [`SayError::NotModerator`] if the room is not ours. Nothing changed then.
+    pub fn set_slow_mode(&mut self, every: Option<Duration>) -> Result<(), SayError> {
+        self.talk()?.set_slow_mode(every)
+    }
+
+    /// The time between two lines of each, in slow mode.
+    pub fn slow_mode(&self) -> Option<Duration> {
+        self.talk.as_ref().and_then(talk::Chat::slow_mode)
+    }
+
     /// Removes somebody for good: what that one knows no longer opens the room, under whatever name. Only the owner can. Invitations
     /// made before no longer work either; [`ticket`](Self::ticket) makes a new one.
     ///
@@ -400,6 +414,10 @@ impl Room {
                 }
             }
             ChatEvent::Deleted(id) => _ = self.chat.amend(&id, None),
+            ChatEvent::SlowMode(Some(every)) => {
+                self.chat.note(format!("slow mode: each of us says one line in {} s", every.as_secs()));
+            }
+            ChatEvent::SlowMode(None) => self.chat.note("slow mode is over"),
             ChatEvent::Flooding(peer) => {
                 let name = self.name_of(peer);
                 self.chat.note(format!("{name} is writing too fast; some lines are not shown"));

@@ -58,6 +58,8 @@ pub(crate) enum Action {
     Door,
     /// Close the room to those who come, or open it.
     ToggleClosed,
+    /// Slow all talk in the room down, or no longer.
+    ToggleSlow,
     /// Open the settings.
     Settings,
     /// Take this color.

@@ -81,7 +81,7 @@ pub(crate) fn act(
             Action::Member(peer) => model.ask(About::Member { peer }, None),
             Action::Door => model.ask(About::Door, None),
             Action::Settings => model.ask(About::Settings, None),
-            Action::Mute(_) | Action::Remove(_) | Action::Whisper(_) | Action::ToggleClosed => {
+            Action::Mute(_) | Action::Remove(_) | Action::Whisper(_) | Action::ToggleClosed | Action::ToggleSlow => {
                 house::act(&mut model, *action, &fields);
             }
             Action::Color(_) | Action::ToggleIdentity => house::personal(&mut model, *action),

@@ -33,6 +33,9 @@ impl Room {
         if owner != self.owner {
             self.owner = owner;
             self.mesh.set_removal(RemovalRule::By(owner.into_iter().collect()));
+            if let Some(talk) = &self.talk {
+                talk.set_moderator(owner);
+            }
             events.push(RoomEvent::Changed);
         }
         // A closed room stays closed when its owner leaves, and its settings stay: all show what the owner shows.

@@ -1,10 +1,15 @@
 //! What is decided about a room and its people, and about the player.
 
+use std::time::Duration;
+
 use peerflock::PeerId;
 
 use super::{Fields, Model};
 use crate::app::action::Action;
 use crate::app::widgets::field::{self, Field};
+
+/// The time between two lines of each in slow mode.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// What somebody does about a member, or its owner about the room.
 pub(super) fn act(model: &mut Model, action: Action, fields: &Fields<'_, '_>) {
@@ -15,6 +20,15 @@ pub(super) fn act(model: &mut Model, action: Action, fields: &Fields<'_, '_>) {
         Action::ToggleClosed => {
             if let Some(visit) = &mut model.visit {
                 visit.room.close(!visit.room.is_closed());
+            }
+        }
+        Action::ToggleSlow => {
+            let outcome = model.visit.as_mut().map_or(Ok(()), |visit| {
+                let every = visit.room.slow_mode().is_none().then_some(SLOW);
+                visit.room.set_slow_mode(every)
+            });
+            if let Err(error) = outcome {
+                model.tell(super::capitalized(&error.to_string()), true);
             }
         }
         _ => {}

@@ -128,6 +128,9 @@ pub(super) fn door(card: &mut ChildSpawnerCommands<'_>) {
     card.spawn(switch("Closed to newcomers", Action::ToggleClosed, |model| {
         model.visit.as_ref().is_some_and(|visit| visit.room.is_closed())
     }));
+    card.spawn(switch("One line each in ten seconds", Action::ToggleSlow, |model| {
+        model.visit.as_ref().is_some_and(|visit| visit.room.slow_mode().is_some())
+    }));
     card.spawn((row(12.0), Pickable::IGNORE, children![spring(), (button("Done", Face::Sun, Action::Cancel), AutoFocus)]));
 }
 
