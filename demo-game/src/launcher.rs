@@ -86,8 +86,14 @@ impl Company {
     pub(crate) fn start(bots: usize, player: &Settings, ticket: &str, quiet: bool) -> (Self, Option<io::Error>) {
         let mut company = Self::default();
         for index in 0..bots {
-            let settings =
-                Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, directories: Vec::new(), ..of_bot(index, player) };
+            let settings = Settings {
+                join: Some(ticket.into()),
+                lan: false,
+                discover: false,
+                interface: None,
+                directories: Vec::new(),
+                ..of_bot(index, player)
+            };
             match Bot::start(&settings, Stdio::null(), if quiet { Stdio::null() } else { Stdio::inherit() }) {
                 Ok(bot) => company.0.push(bot),
                 Err(error) => return (company, Some(error)),

@@ -237,12 +237,7 @@ fn front(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'static>>) {
     let lines: Vec<Line<'_>> = lines.into_iter().flat_map(|line| folded(line, width.saturating_sub(2).into())).collect();
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2).max(3).min(area.height);
     let text = Paragraph::new(lines);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let block = Block::bordered().border_style(Style::new().fg(SUN)).title(Line::from(format!(" {title} ")).bold());
     frame.render_widget(Clear, place);
     frame.render_widget(text.block(block), place);
