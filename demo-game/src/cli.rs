@@ -45,6 +45,9 @@ pub(crate) struct Cli {
     /// Let a bot steer your starling
     #[arg(long, help_heading = PLAY)]
     pub(crate) autopilot: bool,
+    /// Only watch: Tab follows one flock after the other
+    #[arg(long, conflicts_with_all = ["headless", "autopilot", "terminal"], help_heading = PLAY)]
+    pub(crate) watch: bool,
 
     /// The mesh to open, or to find on this machine
     #[arg(long, value_name = "NAME", help_heading = MESH_HEADING)]
@@ -188,6 +191,7 @@ impl Cli {
         Settings {
             name: if self.headless { bot::name(0) } else { self.name.clone() },
             bot: self.headless,
+            watch: self.watch,
             mesh,
             password: self.password.clone(),
             join: self.join.clone(),

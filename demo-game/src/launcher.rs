@@ -114,5 +114,5 @@ impl Drop for Company {
 pub(crate) fn of_bot(index: usize, player: &Settings) -> Settings {
     // Thrown, not counted up: neighboring seeds would throw the same, one after the other.
     let seed = Dice::new(player.seed.rotate_left(17) ^ index as u64).throw();
-    Settings { name: bot::name(index), bot: true, seed, ..player.clone() }
+    Settings { name: bot::name(index), bot: true, watch: false, seed, ..player.clone() }
 }

@@ -10,6 +10,8 @@ use crate::world::clean;
 
 /// What a bot's profile says beside its name.
 pub(crate) const BOT: &[u8] = b"bot";
+/// What a spectator's profile says.
+pub(crate) const WATCHER: &[u8] = b"watch";
 /// How many players a lobby announces room for: a choice of the game's, the mesh itself has room for more.
 const PLAYERS_MAX: usize = 32;
 
@@ -21,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     /// Whether it is a bot.
     pub(crate) bot: bool,
+    /// Whether it only watches: without a leader, without birds.
+    #[serde(default)]
+    pub(crate) watch: bool,
     /// The mesh to open or to find, where there is no ticket.
     pub(crate) mesh: String,
     /// Opens the mesh.
@@ -62,10 +67,14 @@ impl Settings {
         let mut profile = Profile::named(clean(&self.name, Profile::NAME_BYTES_MAX));
         if self.bot {
             profile.data = BOT.into();
+        } else if self.watch {
+            profile.data = WATCHER.into();
         }
         builder = builder
             .profile(profile)
             .lan(self.discover)
+            // Nobody leads what a spectator would adopt.
+            .adopts(!self.watch)
             .neighbors(NeighborLimits::new(min, ideal, max))
             .listing(Listing::new("Murmuration").players_max(PLAYERS_MAX));
         if let Some(password) = &self.password {

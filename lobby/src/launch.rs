@@ -59,6 +59,8 @@ pub struct Order {
     pub ticket: Option<Ticket>,
     /// The network to use; `None` for the game's own default.
     pub interface: Option<Interface>,
+    /// Whether only to watch.
+    pub watch: bool,
 }
 
 /// A game on its way or under way. Dropping it lets the game go on by itself, but ends a build.
@@ -117,7 +119,14 @@ pub enum LaunchError {
 impl Order {
     /// Opens the game's mesh, as the room's starter does.
     pub fn open(player: &str, handover_mesh: &str, password: String, interface: Option<Interface>) -> Self {
-        Self { player: player.to_owned(), mesh: handover_mesh.to_owned(), password: Some(password), ticket: None, interface }
+        Self {
+            player: player.to_owned(),
+            mesh: handover_mesh.to_owned(),
+            password: Some(password),
+            ticket: None,
+            interface,
+            watch: false,
+        }
     }
 
     /// Joins the game that a room was handed.
@@ -128,7 +137,14 @@ impl Order {
             password: Some(handover.password()),
             ticket: handover.ticket.parse().ok(),
             interface,
+            watch: false,
         }
+    }
+
+    /// The same, only to watch.
+    pub fn watching(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// The game's command line. Values come in the same word as their flag, so that none is taken for a flag itself.
@@ -137,6 +153,9 @@ impl Order {
         match &self.ticket {
             Some(ticket) => arguments.push(format!("--join={ticket}")),
             None => arguments.push(format!("--mesh={}", self.mesh)),
+        }
+        if self.watch {
+            arguments.push("--watch".to_owned());
         }
         // Whoever plays can let others in.
         arguments.push("--print-ticket".to_owned());
@@ -287,6 +306,7 @@ mod tests {
             password: Some("hunter2".into()),
             ticket: None,
             interface: Some(Interface::Loopback),
+            watch: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The lobby in a Bevy game: a room as a resource, and what happens in it as messages.
 
+#![allow(elided_lifetimes_in_paths, reason = "the lifetimes of system parameters tell a reader nothing")]
+
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;

@@ -8,7 +8,7 @@ use peerflock::{Event, Member, PeerId, PeerMesh, Profile, RemovalError, Ticket};
 
 use crate::card::{self, COLORS, Card, RoomFacts};
 use crate::chat::{Chat, Line, LineTo, SayError, Speaker};
-use crate::seats;
+use crate::seats::{self, NoSeat};
 use crate::start::{self, Handover, StartMessage, Starting};
 use crate::text;
 
@@ -183,6 +183,11 @@ impl Room {
     /// Whether we are ready.
     pub fn is_ready(&self) -> bool {
         self.card.ready
+    }
+
+    /// Whether we are here only to watch: by choice, or as no seat was free.
+    pub fn watches(&self) -> bool {
+        self.card.watches || matches!(self.seat(), Err(NoSeat::Taken | NoSeat::Closed))
     }
 
     /// Whether a start of the game is being agreed or under way.

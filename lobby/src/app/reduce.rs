@@ -254,6 +254,7 @@ fn join_game(model: &mut Model, found: &FoundMesh, password: Option<String>) {
         password,
         ticket: None,
         interface: model.interface.clone(),
+        watch: false,
     };
     let again = found.locked.then(|| About::Password { found: Box::new(found.clone()) });
     update::play(model, order, None, again);

@@ -90,7 +90,7 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
             RoomEvent::OpenGame => open_game(model),
             RoomEvent::JoinGame(handover) => {
                 visit.opening = None;
-                let order = Order::join(&model.player, &handover, model.interface.clone());
+                let order = Order::join(&model.player, &handover, model.interface.clone()).watching(visit.room.watches());
                 play(model, order, None, None);
             }
             RoomEvent::GameOpening(starter) => visit.opening = Some(starter),

@@ -46,7 +46,7 @@ impl RoomGame {
     /// # Errors
     /// Why not, in words for the player.
     pub fn join(&mut self, room: &mut Room, handover: &Handover) -> Result<(), String> {
-        let order = Order::join(&self.player, handover, self.interface.clone());
+        let order = Order::join(&self.player, handover, self.interface.clone()).watching(room.watches());
         self.launch = Some(start(room, order).inspect_err(|_| room.game_over())?);
         Ok(())
     }
