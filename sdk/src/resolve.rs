@@ -15,7 +15,8 @@
 //! the link proves; whether both may play together, the admission handshake decides; and neither the mesh's name nor anything of its
 //! password is sent before the link is encrypted and the other end has shown its key.
 //!
-//! A lobby wants to see all meshes, not join one: [`Browser`] keeps looking, [`browse`] looks once. Their round-trip times
+//! A lobby wants to see all meshes, not join one: [`Browser`] keeps looking, [`browse`] looks once. On the local network all meshes can
+//! be seen; beyond it those that want to be, by [`Listing::public`], at the directories and in the DHT of their members. Their round-trip times
 //! come from a question that every QUIC endpoint answers without keeping anything: which versions it speaks (RFC 9000,
 //! section 6). So a mesh is measured before it is joined, and never notices more than a packet.
 //!
@@ -30,7 +31,10 @@ pub(crate) mod hub;
 mod interface;
 pub(crate) mod lan;
 mod listing;
+mod merge;
 mod ping;
+mod pinger;
+pub(crate) mod public;
 mod rendezvous;
 mod resolver;
 mod sighting;
@@ -42,7 +46,7 @@ use std::path::PathBuf;
 
 pub use address_book::AddressBook;
 pub(crate) use address_book::write as write_whole;
-pub use browser::{Browser, FoundMesh, browse};
+pub use browser::{Browser, BrowserBuilder, FoundMesh, browse};
 #[cfg(feature = "dht")]
 pub use dht::{Dht, DhtOptions};
 pub use hub::{CALL_DEADLINE, ResolverReport};

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use peerflock::directory::{DirectoryAddress, DirectoryLimits, DirectoryOptions, DirectoryService};
 use peerflock::resolve::Browser;
-use peerflock::{FoundMesh, Interface, Listing, PeerMesh, PeerMeshBuilder};
+use peerflock::{FoundMesh, Interface, Listing, PeerMesh, PeerMeshBuilder, StartError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -72,4 +73,77 @@ async fn two_dozen_rooms_are_in_the_list_and_a_crowded_one_is_announced_by_few()
     // Who comes now finds them, whoever announces.
     let late = named("crowd").require_members(true).start().await.unwrap();
     within(10, "a newcomer", || late.members().len() == CROWD).await;
+}
+
+fn directory_options() -> DirectoryOptions {
+    // Entries are renewed every second, so that the tests need not wait for long.
+    let limits = DirectoryLimits { lifetime: Duration::from_secs(3), ..DirectoryLimits::default() };
+    DirectoryOptions { listen: "127.0.0.1:0".parse().unwrap(), limits, ..DirectoryOptions::default() }
+}
+
+fn far(name: &str, directory: &DirectoryAddress, listing: Listing) -> PeerMeshBuilder {
+    named(name).lan(false).directory(directory.clone()).listing(listing)
+}
+
+fn browser(game: &str, directory: &DirectoryAddress) -> Browser {
+    Browser::builder(Interface::Loopback).lan(false).game(game).directory(directory.clone()).start().unwrap()
+}
+
+#[tokio::test]
+async fn a_public_mesh_is_found_at_a_directory_joined_from_there_and_gone_when_it_ends() {
+    let service = DirectoryService::start(directory_options()).await.unwrap();
+    let directory = service.address("127.0.0.1");
+    let listing = || Listing::new("Far").version("1.4").players_max(8).data("level", "expert").public(true);
+    let public = far("public", &directory, listing().mode("Rome")).start().await.unwrap();
+    let _private = far("private", &directory, listing().public(false)).start().await.unwrap();
+    let _other_game = far("other", &directory, Listing::new("Near").public(true)).start().await.unwrap();
+    let list = browser("Far", &directory);
+    within(10, "found and measured", || room(&list, "public").is_some_and(|found| found.round_trip.is_some())).await;
+    let found = room(&list, "public").unwrap();
+    assert_eq!((found.game.as_str(), found.version.as_str(), found.mode.as_str()), ("Far", "1.4", "Rome"));
+    assert_eq!((found.players, found.players_max, found.locked, found.public), (1, 8, true, true));
+    assert_eq!((found.hosts, found.directories), (vec![public.id()], vec![directory.clone()]));
+    assert_eq!(found.data, [("level".to_owned(), "expert".to_owned())].into());
+    assert_eq!(list.snapshot().len(), 1, "neither what is not public nor another game");
+    assert_eq!((list.troubles(), service.stats().entries), (vec![], 5));
+
+    let found = room(&list, "public").unwrap();
+    let stranger = PeerMesh::found(&found).secret([8; 32]).loopback_only().lan(false).start().await;
+    assert!(matches!(stranger, Err(StartError::Refused { .. })), "{stranger:?}");
+    let joined = PeerMesh::found(&found).secret([7; 32]).loopback_only().lan(false).start().await.unwrap();
+    within(5, "joined", || joined.members().len() == 2 && public.members().len() == 2).await;
+
+    public.set_listing(listing().mode("Paris"));
+    within(20, "the change", || room(&list, "public").is_some_and(|found| found.mode == "Paris" && found.players == 2)).await;
+    joined.leave().await;
+    public.leave().await;
+    within(20, "gone", || room(&list, "public").is_none()).await;
+}
+
+#[tokio::test]
+async fn of_a_crowd_few_tell_the_directory_and_others_take_over() {
+    let service = DirectoryService::start(directory_options()).await.unwrap();
+    let directory = service.address("127.0.0.1");
+    let listing = || Listing::new("Crowd").public(true);
+    let mut crowd = all((0..5).map(|_| far("told by few", &directory, listing()))).await;
+    within(10, "all together", || crowd.iter().all(|mesh| mesh.members().len() == 5)).await;
+    let list = browser("Crowd", &directory);
+    crowd.sort_by_key(PeerMesh::id);
+    let told_by = |crowd: &[PeerMesh]| {
+        let mut hosts = room(&list, "told by few").map(|found| found.hosts).unwrap_or_default();
+        hosts.sort();
+        hosts == [crowd[0].id(), crowd[1].id()]
+    };
+    within(30, "told by two", || told_by(&crowd)).await;
+    crowd.remove(0).leave().await;
+    within(30, "told by two again", || told_by(&crowd)).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_named_and_the_rest_is_found_all_the_same() {
+    let nobody = DirectoryAddress::new("127.0.0.1", 9);
+    let list = Browser::builder(Interface::Loopback).game("Near").directory(nobody).start().unwrap();
+    let _near = named("near").listing(Listing::new("Near")).start().await.unwrap();
+    within(10, "found nearby", || room(&list, "near").is_some()).await;
+    within(10, "its trouble", || list.troubles().iter().any(|trouble| trouble.contains("127.0.0.1:9"))).await;
 }

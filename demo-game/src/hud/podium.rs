@@ -46,8 +46,8 @@ fn build(sky: &mut ChildSpawnerCommands, fonts: &Fonts, round: &Round, players: 
         Some(winner) => (format!("{} leads the largest flock", winner.name), flock_color(winner.color)),
         None => ("A draw".to_owned(), INK),
     };
-    sky.spawn(panel(Node { padding: UiRect::new(px(34), px(34), px(14), px(0)), row_gap: px(2), ..column }))
-        .with_children(|panel| {
+    sky.spawn(panel(Node { padding: UiRect::new(px(34), px(34), px(14), px(0)), row_gap: px(2), ..column })).with_children(
+        |panel| {
             panel.spawn(fonts.text(format!("Round {} is over", round.number), 15.0, FAINT));
             panel.spawn(fonts.bold(title, 32.0, color));
             let ranking = players.ranking();
@@ -64,7 +64,8 @@ fn build(sky: &mut ChildSpawnerCommands, fonts: &Fonts, round: &Round, players: 
                         }
                     }
                 });
-        });
+        },
+    );
 }
 
 /// The place of a flock: equal ones share it.

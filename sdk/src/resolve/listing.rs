@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::cut;
 
-/// What resolvers tell strangers about a mesh, so that a lobby can list it. Anybody on the network can read it.
+/// What resolvers tell strangers about a mesh, so that a lobby can list it. Anybody on the network can read it; anybody in the world, if it is
+/// [public](Self::public).
 ///
 /// ```
 /// # use peerflock::Listing;
@@ -26,6 +27,10 @@ pub struct Listing {
     pub players_max: usize,
     /// Whether a password or a ticket is needed. Set by itself when the mesh has one.
     pub locked: bool,
+    /// Whether to tell of the mesh beyond the local network, wherever its members look for each other: at directories and in the DHT.
+    /// Whoever knows the game's name can then find it: its name, what is said here, and the addresses of its members, nothing of its
+    /// password. No, unless [asked for](Self::public).
+    pub public: bool,
     /// Whatever else the game wants to be known: at most [`Listing::DATA_MAX`] pairs of at most [`Listing::DATA_BYTES_MAX`] together.
     pub data: BTreeMap<String, String>,
 }
@@ -77,6 +82,12 @@ impl Listing {
         self.fit()
     }
 
+    /// The same listing, told of [beyond the local network](Self#structfield.public) or not.
+    pub fn public(mut self, public: bool) -> Self {
+        self.public = public;
+        self
+    }
+
     /// The same listing with `value` under `key`. A key has no `=` in it. What would exceed the limits is left out.
     pub fn data(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.data.insert(key.into(), value.into());
@@ -104,6 +115,7 @@ impl Listing {
             players: self.players.map(|players| players.min(Self::PLAYERS_MAX)),
             players_max: self.players_max.min(Self::PLAYERS_MAX),
             locked: self.locked,
+            public: self.public,
             data,
         }
     }
@@ -124,7 +136,10 @@ mod tests {
         let listing = Listing::new("Murmuration").version("1.4").mode("Rome").players(3).players_max(8).data("level", "expert");
         let data = [("level".to_owned(), "expert".to_owned())].into();
         let (game, version, mode) = ("Murmuration".into(), "1.4".into(), "Rome".into());
-        assert_eq!(listing, Listing { game, version, mode, players: Some(3), players_max: 8, locked: false, data });
+        assert_eq!(
+            listing,
+            Listing { game, version, mode, players: Some(3), players_max: 8, locked: false, public: false, data }
+        );
     }
 
     #[test]

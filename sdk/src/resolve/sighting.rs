@@ -56,6 +56,7 @@ impl Sighting {
             ("players", self.players.min(Listing::PLAYERS_MAX).to_string()),
             ("max", listing.players_max.to_string()),
             ("locked", u8::from(listing.locked).to_string()),
+            ("public", u8::from(listing.public).to_string()),
             ("roster", self.beacon.map(|hash| format!("{hash:016x}")).unwrap_or_default()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -114,6 +115,7 @@ impl Sighting {
                 players: None,
                 players_max: number("max"),
                 locked: text("locked") == Some("1"),
+                public: text("public") == Some("1"),
                 data: data
                     .filter_map(|entry| entry.val_str().split_once('='))
                     .map(|(key, value)| (key.into(), value.into()))

@@ -44,7 +44,7 @@ pub(super) fn puncher(name: &str, introducer: SocketAddr) -> io::Result<serde_js
     let (started, mut packet) = (Instant::now(), [0; 64]);
     let mut other: Option<(SocketAddr, Instant)> = None;
     let mut heard = false;
-    while other.map_or(started.elapsed() < INTRODUCED, |(_, since)| since.elapsed() < TRY) {
+    while other.map_or_else(|| started.elapsed() < INTRODUCED, |(_, since)| since.elapsed() < TRY) {
         match other {
             // Another family of addresses: there is nothing to be tried.
             Some((at, _)) => _ = socket.send_to(HELLO, at),
