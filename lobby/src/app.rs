@@ -28,6 +28,7 @@ use bevy::text::EditableTextSystems;
 use bevy::window::{PresentMode, WindowResolution};
 use bevy::winit::{UpdateMode, WinitSettings};
 use peerflock::Interface;
+use peerflock::directory::DirectoryAddress;
 use peerflock_lobby::Settings;
 
 use action::Action;
@@ -48,6 +49,8 @@ pub(crate) struct WindowOptions {
     pub(crate) player: String,
     /// What is remembered from the last time.
     pub(crate) settings: Settings,
+    /// Directories at which rooms of all the world are.
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// The network to use.
     pub(crate) interface: Option<Interface>,
     /// Where to save a picture of the window before closing it.
@@ -105,7 +108,7 @@ fn open(options: WindowOptions) -> AppExit {
         unfocused_mode: UpdateMode::reactive_low_power(FRAME_UNFOCUSED),
     })
     .insert_resource(ClearColor(theme::DIALOG))
-    .insert_resource(Model::new(options.player, options.interface, options.settings))
+    .insert_resource(Model::new(options.player, options.interface, options.directories, options.settings))
     .add_systems(Update, (keys::escape, focus::arrows, action::on_tap).before(reduce::act))
     .add_systems(Update, keys::back_to_chat.after(reduce::act))
     .add_systems(Update, (backdrop::fly, fit, || DRAWN.store(true, Ordering::Relaxed)))

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use peerflock::directory::DirectoryAddress;
+use peerflock::resolve::{Browser, Interface, ResolveError};
 use peerflock::{FoundMesh, MeshId};
 use serde::Serialize;
 
-use crate::text;
+use crate::{launch, text};
 
 mod filter;
 
@@ -80,6 +82,19 @@ impl RoomInfo {
     pub fn is_full(&self) -> bool {
         self.players_max > 0 && self.players >= self.players_max
     }
+}
+
+/// Looks for rooms and games on the local network, and at `directories` for those of the games that this lobby knows. `interface` is the
+/// network to use; `None` for what `PEERFLOCK_INTERFACE` says, or all.
+///
+/// # Errors
+/// See [`BrowserBuilder::start`](peerflock::resolve::BrowserBuilder::start).
+pub fn browser(interface: Option<Interface>, directories: &[DirectoryAddress]) -> Result<Browser, ResolveError> {
+    let mut builder = Browser::builder(interface.unwrap_or_else(Interface::from_environment));
+    for game in launch::GAMES {
+        builder = builder.game(game.name).game(listed_game(game.name, Stage::Gathering));
+    }
+    directories.iter().cloned().fold(builder, |builder, directory| builder.directory(directory)).start()
 }
 
 /// What a mesh's listing calls its game.

@@ -37,6 +37,9 @@ pub(crate) struct Common {
     /// What to call you [default: what you said last, or your name on this machine]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) player: Option<String>,
+    /// Find rooms across the internet at this directory, too, as host or host:port, and list there what you open; may be given several times
+    #[arg(long = "at", global = true, value_name = "DIRECTORY")]
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// The network to use, by the name of its interface; `lo` stays on this machine [default: all]
     #[arg(long, global = true, value_name = "NAME", env = "PEERFLOCK_INTERFACE", value_parser = interface)]
     pub(crate) interface: Option<Interface>,
@@ -211,6 +214,7 @@ Examples:
   cargo lobby -- create --name Friday --password dusk     Open a room
   cargo lobby -- join Friday --password dusk              Join it
   cargo lobby -- say Friday 'back in five' --password dusk
+  cargo lobby -- --at directory.example.org               Rooms of all the world
   cargo lobby -- doctor                                   Why can nobody reach me?
   cargo lobby -- --interface lo                           Stay on this machine
 

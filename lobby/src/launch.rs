@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
+use peerflock::directory::DirectoryAddress;
 use peerflock::{Interface, Ticket};
 
 use crate::start::Handover;
@@ -61,6 +62,8 @@ pub struct Order {
     pub interface: Option<Interface>,
     /// Whether only to watch.
     pub watch: bool,
+    /// Directories at which players across the internet find each other.
+    pub directories: Vec<DirectoryAddress>,
 }
 
 /// A game on its way or under way. Dropping it lets the game go on by itself, but ends a build.
@@ -126,6 +129,7 @@ impl Order {
             ticket: None,
             interface,
             watch: false,
+            directories: Vec::new(),
         }
     }
 
@@ -138,7 +142,14 @@ impl Order {
             ticket: handover.ticket.parse().ok(),
             interface,
             watch: false,
+            directories: Vec::new(),
         }
+    }
+
+    /// The same, with these directories.
+    pub fn at(mut self, directories: &[DirectoryAddress]) -> Self {
+        self.directories = directories.to_vec();
+        self
     }
 
     /// The same, only to watch.
@@ -154,6 +165,7 @@ impl Order {
             Some(ticket) => arguments.push(format!("--join={ticket}")),
             None => arguments.push(format!("--mesh={}", self.mesh)),
         }
+        arguments.extend(self.directories.iter().map(|directory| format!("--directory={directory}")));
         if self.watch {
             arguments.push("--watch".to_owned());
         }
@@ -307,6 +319,7 @@ mod tests {
             ticket: None,
             interface: Some(Interface::Loopback),
             watch: false,
+            directories: Vec::new(),
         }
     }
 

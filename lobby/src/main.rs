@@ -30,7 +30,14 @@ fn main() -> ExitCode {
     if let Err(why) = display::there_is_one() {
         return terminal::instead_of_window(&why, picture, &common);
     }
-    let options = app::WindowOptions { player, settings, interface: common.interface.clone(), screenshot, stay: seconds };
+    let options = app::WindowOptions {
+        player,
+        settings,
+        interface: common.interface.clone(),
+        directories: common.directories.clone(),
+        screenshot,
+        stay: seconds,
+    };
     match app::run(options) {
         Ok(AppExit::Success) => ExitCode::SUCCESS,
         Ok(AppExit::Error(code)) => ExitCode::from(code.get()),

@@ -475,7 +475,8 @@ impl Room {
     fn show_listing(&self) {
         if let Some(facts) = &self.card.room {
             // Who watches is a member like the others, and takes no seat.
-            self.mesh.set_listing(options::listing(facts).players(self.seated().len()));
+            let listing = options::listing(facts).players(self.seated().len()).public(self.mesh.listing().public);
+            self.mesh.set_listing(listing);
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
+use peerflock::directory::DirectoryAddress;
 use peerflock::resolve::Browser;
 use peerflock::{FoundMesh, Interface, MeshId, PeerId, StartingMesh, Ticket};
-use peerflock_lobby::browse::in_order;
+use peerflock_lobby::browse::{self, in_order};
 use peerflock_lobby::{Filter, Launch, QrSquare, Room, RoomInfo, RoomMember, RoomOptions, Settings, Stage};
 
 /// How long a notice stays.
@@ -24,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) filter: Filter,
     /// The network to use, where it was said.
     pub(crate) interface: Option<Interface>,
+    /// Directories at which rooms of all the world are.
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// Looks for meshes; `None` when the system does not let us.
     pub(crate) browser: Option<Browser>,
     /// Why it does not.
@@ -124,8 +127,13 @@ impl Visit {
 }
 
 impl Model {
-    pub(crate) fn new(player: String, interface: Option<Interface>, settings: Settings) -> Self {
-        let (browser, blind) = match Browser::start(interface.clone().unwrap_or_else(Interface::from_environment)) {
+    pub(crate) fn new(
+        player: String,
+        interface: Option<Interface>,
+        directories: Vec<DirectoryAddress>,
+        settings: Settings,
+    ) -> Self {
+        let (browser, blind) = match browse::browser(interface.clone(), &directories) {
             Ok(browser) => (Some(browser), None),
             Err(error) => (None, Some(error.to_string())),
         };
@@ -134,6 +142,7 @@ impl Model {
             settings,
             filter: Filter::default(),
             interface,
+            directories,
             browser,
             blind,
             looking_since: Instant::now(),

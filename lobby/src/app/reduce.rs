@@ -255,6 +255,7 @@ fn join_game(model: &mut Model, found: &FoundMesh, password: Option<String>) {
         ticket: None,
         interface: model.interface.clone(),
         watch: false,
+        directories: model.directories.clone(),
     };
     let again = found.locked.then(|| About::Password { found: Box::new(found.clone()) });
     update::play(model, order, None, again);
@@ -262,6 +263,7 @@ fn join_game(model: &mut Model, found: &FoundMesh, password: Option<String>) {
 
 fn options(model: &Model) -> RoomOptions {
     let mut options = RoomOptions::new(model.player.clone()).on(model.interface.clone());
+    options.directories.clone_from(&model.directories);
     options.color = model.settings.color;
     options.identity = model.settings.keep_identity.then(|| model.settings.identity());
     options

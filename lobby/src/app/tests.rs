@@ -16,7 +16,7 @@ fn lobby() -> App {
         .add_observer(|_: On<bevy::ui_widgets::Activate>| {});
     // The focus of a window that is not there is no concern of ours.
     app.world_mut().spawn((Window::default(), bevy::window::PrimaryWindow));
-    app.insert_resource(Model::new("Ada".into(), Some(Interface::Loopback), Settings::default()));
+    app.insert_resource(Model::new("Ada".into(), Some(Interface::Loopback), Vec::new(), Settings::default()));
     parts(&mut app);
     app.update();
     app

@@ -90,7 +90,9 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
             RoomEvent::OpenGame => open_game(model),
             RoomEvent::JoinGame(handover) => {
                 visit.opening = None;
-                let order = Order::join(&model.player, &handover, model.interface.clone()).watching(visit.room.watches());
+                let order = Order::join(&model.player, &handover, model.interface.clone())
+                    .watching(visit.room.watches())
+                    .at(&model.directories);
                 play(model, order, None, None);
             }
             RoomEvent::GameOpening(starter) => visit.opening = Some(starter),
@@ -212,7 +214,7 @@ fn open_game(model: &mut Model) {
     let mesh = Handover::mesh_name(visit.room.name(), u16::from_le_bytes([digits[0], digits[1]]));
     let mut handover = Handover::new(mesh, [0; 32], "");
     handover.secret.copy_from_slice(secret);
-    let order = Order::open(&model.player, &handover.mesh, handover.password(), model.interface.clone());
+    let order = Order::open(&model.player, &handover.mesh, handover.password(), model.interface.clone()).at(&model.directories);
     play(model, order, Some((handover.secret, handover.mesh)), None);
 }
 

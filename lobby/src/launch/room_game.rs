@@ -1,6 +1,7 @@
 //! The game of a room: opened or joined as the room says, and the room told how it goes.
 
 use peerflock::Interface;
+use peerflock::directory::DirectoryAddress;
 
 use super::{Launch, LaunchEvent, Order, game};
 use crate::room::{Room, RoomEvent};
@@ -11,6 +12,7 @@ use crate::start::Handover;
 pub struct RoomGame {
     player: String,
     interface: Option<Interface>,
+    directories: Vec<DirectoryAddress>,
     launch: Option<Launch>,
     /// What the room waits for, until the game is open.
     promised: Option<Handover>,
@@ -19,7 +21,13 @@ pub struct RoomGame {
 impl RoomGame {
     /// None yet, for a player of this name.
     pub fn new(player: &str, interface: Option<Interface>) -> Self {
-        Self { player: player.to_owned(), interface, launch: None, promised: None }
+        Self { player: player.to_owned(), interface, directories: Vec::new(), launch: None, promised: None }
+    }
+
+    /// The same, with directories at which players across the internet find each other.
+    pub fn at(mut self, directories: &[DirectoryAddress]) -> Self {
+        self.directories = directories.to_vec();
+        self
     }
 
     /// Whether it is on its way, or under way.
@@ -33,7 +41,8 @@ impl RoomGame {
     /// Why not, in words for the player. The room was told.
     pub fn open(&mut self, room: &mut Room) -> Result<(), String> {
         let opened = Self::fresh(room).and_then(|handover| {
-            let order = Order::open(&self.player, &handover.mesh, handover.password(), self.interface.clone());
+            let order =
+                Order::open(&self.player, &handover.mesh, handover.password(), self.interface.clone()).at(&self.directories);
             self.launch = Some(start(room, order)?);
             self.promised = Some(handover);
             Ok(())
@@ -46,7 +55,7 @@ impl RoomGame {
     /// # Errors
     /// Why not, in words for the player.
     pub fn join(&mut self, room: &mut Room, handover: &Handover) -> Result<(), String> {
-        let order = Order::join(&self.player, handover, self.interface.clone()).watching(room.watches());
+        let order = Order::join(&self.player, handover, self.interface.clone()).watching(room.watches()).at(&self.directories);
         self.launch = Some(start(room, order).inspect_err(|_| room.game_over())?);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use peerflock::directory::DirectoryAddress;
 use peerflock::{CloseReason, FoundMesh, Identity, Interface, Limits, Listing, PeerMesh, PeerMeshBuilder, StartError, Ticket};
 
 use crate::browse::{self, Stage};
@@ -28,6 +29,9 @@ pub struct RoomOptions {
     pub version: String,
     /// What a room that is opened is about, beside its game: see [`RoomFacts::settings`]. The one called `mode` is shown in lists.
     pub settings: BTreeMap<String, String>,
+    /// Directories at which members across the internet find each other. A room that is opened is listed there, too, for all who look for
+    /// rooms of its game.
+    pub directories: Vec<DirectoryAddress>,
     facts: Option<RoomFacts>,
 }
 
@@ -93,7 +97,7 @@ impl RoomOptions {
         let password = password.filter(|password| !password.trim().is_empty());
         let facts = RoomFacts::new(game, players_max, password.is_some());
         let facts = facts.version(&self.version).settings(self.settings.clone());
-        let builder = self.lock(PeerMesh::named(name), password).limits(seats(facts.players_max)).listing(listing(&facts));
+        let builder = self.lock(PeerMesh::named(name), password).limits(seats(facts.players_max)).listing(self.listing(&facts));
         self.facts = Some(facts);
         Ok(self.common(builder))
     }
@@ -112,7 +116,7 @@ impl RoomOptions {
         let facts = facts.version(&room.version).settings(mode.into_iter().collect());
         let mut builder = self.lock(PeerMesh::named(found.name.clone()), password.filter(|_| found.locked));
         if room.players_max > 0 {
-            builder = builder.limits(seats(facts.players_max)).listing(listing(&facts));
+            builder = builder.limits(seats(facts.players_max)).listing(self.listing(&facts));
             self.facts = Some(facts);
         }
         for address in &found.addresses {
@@ -143,6 +147,10 @@ impl RoomOptions {
         self.facts.clone()
     }
 
+    fn listing(&self, facts: &RoomFacts) -> Listing {
+        listing(facts).public(!self.directories.is_empty())
+    }
+
     fn lock(&self, builder: PeerMeshBuilder, password: Option<&str>) -> PeerMeshBuilder {
         match password {
             Some(password) => builder.password(password),
@@ -154,6 +162,9 @@ impl RoomOptions {
         let mut builder = builder.player(self.player_name());
         if let Some(identity) = &self.identity {
             builder = builder.identity(identity.clone());
+        }
+        for directory in &self.directories {
+            builder = builder.directory(directory.clone());
         }
         match &self.interface {
             Some(interface) => builder.interface(interface.clone()),

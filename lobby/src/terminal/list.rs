@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use peerflock::resolve::{Browser, Interface};
-use peerflock_lobby::browse::round_trip_words;
+use peerflock::resolve::Browser;
+use peerflock_lobby::browse::{self, round_trip_words};
 use peerflock_lobby::{Filter, RoomInfo, Stage};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -51,7 +51,7 @@ pub(super) fn again(common: &Common, how_long: Option<Duration>, json: bool, whi
 
 /// Looks around on the network that was chosen.
 pub(super) fn browser(common: &Common) -> Result<Browser, Trouble> {
-    Browser::start(common.interface.clone().unwrap_or_else(Interface::from_environment)).map_err(Trouble::failed)
+    browse::browser(common.interface.clone(), &common.directories).map_err(Trouble::failed)
 }
 
 fn rooms(browser: &Browser, which: &Filter) -> Vec<RoomInfo> {

@@ -95,6 +95,7 @@ enum Since {
 
 fn options(common: &Common, how: &Stay) -> RoomOptions {
     let mut options = RoomOptions::new(common.name()).on(common.interface.clone());
+    options.directories.clone_from(&common.directories);
     options.watch = how.watch;
     options
 }
@@ -135,7 +136,7 @@ fn stay(builder: PeerMeshBuilder, options: &RoomOptions, since: Since, how: &Sta
     let mut room = Room::new(mesh, options);
     room.set_ready(how.ready);
     let ticket = room.ticket().to_string();
-    let game = RoomGame::new(common.name(), common.interface.clone());
+    let game = RoomGame::new(common.name(), common.interface.clone()).at(&common.directories);
     let mut visit = Visit { room, how, unsaid: how.say.clone(), shown: 0, game };
     let name = text::clean_name(visit.room.name());
     let (here, words) = match visit.room.members().len() {

@@ -18,7 +18,8 @@ const FRAME: Duration = Duration::from_millis(80);
 
 /// Until `q` or Ctrl+C.
 pub(super) fn run(common: &Common, settings: Settings) -> Result<(), Trouble> {
-    let mut lobby = Lobby::new(common.name(), common.interface.clone(), settings, list::browser(common)?);
+    let mut lobby =
+        Lobby::new(common.name(), common.interface.clone(), common.directories.clone(), settings, list::browser(common)?);
     let mut terminal = ratatui::try_init().map_err(Trouble::failed)?;
     let outcome = turn(&mut terminal, &mut lobby);
     ratatui::restore();

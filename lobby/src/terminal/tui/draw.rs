@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn every_screen_can_be_read() {
         let browser = Browser::start(Interface::Loopback).unwrap();
-        let mut lobby = Lobby::new("Ada", Some(Interface::Loopback), Settings::default(), browser);
+        let mut lobby = Lobby::new("Ada", Some(Interface::Loopback), Vec::new(), Settings::default(), browser);
         assert!(picture(&lobby).contains("Press n to open one"));
         press(&mut lobby, KeyCode::Char('n'));
         assert!(picture(&lobby).contains("> Ada's room_"));
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn nothing_is_too_small_to_draw_into() {
         let browser = Browser::start(Interface::Loopback).unwrap();
-        let mut lobby = Lobby::new("Ada", Some(Interface::Loopback), Settings::default(), browser);
+        let mut lobby = Lobby::new("Ada", Some(Interface::Loopback), Vec::new(), Settings::default(), browser);
         press(&mut lobby, KeyCode::Char('i'));
         for (width, height) in [(1, 1), (5, 3), (20, 4), (40, 10)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use peerflock::directory::DirectoryAddress;
 use peerflock::resolve::Browser;
 use peerflock::{FoundMesh, Interface, PeerMeshBuilder, StartingMesh, Ticket};
 use peerflock_lobby::browse::{in_order, quick_match};
@@ -24,6 +25,7 @@ const SEATS: u16 = 8;
 pub(super) struct Lobby {
     player: String,
     interface: Option<Interface>,
+    directories: Vec<DirectoryAddress>,
     pub(super) settings: Settings,
     browser: Browser,
     pub(super) found: Vec<(FoundMesh, RoomInfo)>,
@@ -90,10 +92,17 @@ impl Ask {
 }
 
 impl Lobby {
-    pub(super) fn new(player: &str, interface: Option<Interface>, settings: Settings, browser: Browser) -> Self {
+    pub(super) fn new(
+        player: &str,
+        interface: Option<Interface>,
+        directories: Vec<DirectoryAddress>,
+        settings: Settings,
+        browser: Browser,
+    ) -> Self {
         Self {
             player: player.to_owned(),
             interface,
+            directories,
             settings,
             browser,
             found: Vec::new(),
@@ -325,6 +334,7 @@ impl Lobby {
 
     fn options(&self) -> RoomOptions {
         let mut options = RoomOptions::new(self.player.clone()).on(self.interface.clone());
+        options.directories.clone_from(&self.directories);
         options.color = self.settings.color;
         options.identity = self.settings.keep_identity.then(|| self.settings.identity());
         options
@@ -344,7 +354,7 @@ impl Lobby {
         let Some((_, options, again)) = self.entering.take() else { return };
         match outcome {
             Ok(mesh) => {
-                let game = RoomGame::new(&self.player, self.interface.clone());
+                let game = RoomGame::new(&self.player, self.interface.clone()).at(&self.directories);
                 let (line, status) = (String::new(), String::new());
                 self.visit = Some(Visit { room: Room::new(mesh, &options), game, line, status, code: None, remembered: false });
             }
@@ -446,7 +456,7 @@ mod tests {
 
     fn lobby() -> Lobby {
         let browser = Browser::start(Interface::Loopback).unwrap();
-        Lobby::new("Ada", Some(Interface::Loopback), Settings::default(), browser)
+        Lobby::new("Ada", Some(Interface::Loopback), Vec::new(), Settings::default(), browser)
     }
 
     fn keys(lobby: &mut Lobby, keys: &[KeyCode]) {
