@@ -61,6 +61,8 @@ pub(crate) enum Arrived {
     Letter { from: PeerId, bytes: Bytes, by: Post },
     /// A courier can reach one who may be no member yet.
     Found { peer: PeerId, by: Post },
+    /// The router lets others in at `at`, or does not.
+    Mapped { at: Option<SocketAddr> },
     /// A directory carries a link to that one, whose other end is to be dialed at `at`.
     Relayed { peer: PeerId, at: SocketAddr },
 }

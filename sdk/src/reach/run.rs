@@ -61,6 +61,8 @@ struct Seen {
     inner: Vec<SocketAddr>,
     /// Who sees us where.
     outer: BTreeMap<SocketAddr, SocketAddr>,
+    /// Where the router promised to let others in.
+    mapped: Option<SocketAddr>,
     unlinked: BTreeMap<PeerId, Instant>,
     posts: BTreeMap<PeerId, Post>,
     tried: BTreeMap<PeerId, Tried>,
@@ -135,6 +137,13 @@ impl Reach {
             Arrived::Letter { from, bytes, by } => {
                 if let Some(offer) = Offer::decode(&bytes) {
                     self.read(from, offer, by, seen);
+                }
+            }
+            Arrived::Mapped { at } => {
+                seen.mapped = at;
+                // Whoever could not be reached before may be now.
+                if at.is_some() {
+                    seen.tried.clear();
                 }
             }
             Arrived::Relayed { peer, at } => {
@@ -217,6 +226,8 @@ impl Reach {
     /// Where we are seen is where others may dial us, unless the router will not have it.
     fn tell_addresses(&self, seen: &Seen) {
         let mut addresses = seen.inner.clone();
+        addresses.truncate(ADDRESSES_MAX - usize::from(seen.mapped.is_some()));
+        addresses.extend(seen.mapped.filter(|mapped| !seen.inner.contains(mapped)));
         for outer in seen.outer.values() {
             if is_behind_router(&seen.inner, *outer) && !addresses.contains(outer) && seen.is_hard() != Some(true) {
                 addresses.push(*outer);
@@ -380,7 +391,9 @@ impl Seen {
         let mut outer: Vec<SocketAddr> = self.outer.values().copied().collect();
         outer.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
         outer.dedup();
-        outer.truncate(ADDRESSES_MAX);
+        outer.truncate(ADDRESSES_MAX - usize::from(self.mapped.is_some()));
+        // The first one is where many ports may be tried: not this, which is one port alone.
+        outer.extend(self.mapped.filter(|mapped| !outer.contains(mapped)));
         let inner = self.inner.iter().take(ADDRESSES_MAX).copied().collect();
         let [token, more] = [number(), number()].map(u64::to_le_bytes);
         let mut both = [0; 16];
