@@ -56,11 +56,12 @@ impl Sighting {
             ("players", self.players.min(Listing::PLAYERS_MAX).to_string()),
             ("max", listing.players_max.to_string()),
             ("locked", u8::from(listing.locked).to_string()),
-            ("public", u8::from(listing.public).to_string()),
+            ("public", if listing.public { "1" } else { "" }.to_owned()),
             ("roster", self.beacon.map(|hash| format!("{hash:016x}")).unwrap_or_default()),
         ]
-        .map(|(key, value)| (key.to_owned(), value))
         .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value))
         .chain(mesh)
         .chain(data.map(|(number, (key, value))| (format!("{DATA_KEY}{number}"), format!("{key}={value}"))))
         .collect();
