@@ -3,7 +3,8 @@
 //! It is no game server: it knows nothing of a game, and when it is gone play goes on. It knows a mesh by a name that only who
 //! knows its name and password can make, and keeps for each member a sealed note that only such people can read; it learns neither, and
 //! nobody else can change or withdraw what one has registered. It tells two that cannot reach each other to try at the same time; and where
-//! no way opens, and nobody is there through whom they could hear each other, it relays their packets, which it cannot read.
+//! no way opens, and nobody is there through whom they could hear each other, it relays their packets, which it cannot read. What a mesh
+//! tells of itself [publicly](crate::Listing::public) whoever knows the game's name can read, its directory as well.
 //!
 //! ```no_run
 //! use peerflock::PeerMesh;
@@ -25,8 +26,10 @@
 
 mod address;
 mod client;
+mod dial;
 mod http;
 mod limits;
+mod public;
 mod relays;
 mod service;
 mod store;
@@ -35,7 +38,10 @@ mod wire;
 pub use address::{DirectoryAddress, ParseDirectoryError};
 pub use client::Directory;
 pub use limits::DirectoryLimits;
+pub(crate) use public::Lookout;
 pub use service::{DirectoryError, DirectoryOptions, DirectoryService, DirectoryStats};
+#[cfg(test)]
+pub(crate) use wire::NOTE_BYTES_MAX as PUBLIC_NOTE_BYTES_MAX;
 pub use wire::Referral;
 
 /// Where a directory listens unless it is told otherwise.

@@ -19,7 +19,7 @@ use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 use crate::metrics::{Metrics, Pressure};
 use crate::resolve::ticket::Lock;
-use crate::resolve::{Interface, Listing, ResolverReport, Ticket};
+use crate::resolve::{FoundMesh, Interface, Listing, ResolverReport, Ticket};
 
 pub use background::StartingMesh;
 pub use builder::PeerMeshBuilder;
@@ -65,6 +65,16 @@ impl PeerMesh {
     /// The mesh to which `ticket` invites. Add the password if [it needs one](Ticket::needs_password).
     pub fn from_ticket(ticket: &Ticket) -> PeerMeshBuilder {
         PeerMeshBuilder::new(ticket.name().to_owned()).join(ticket.clone())
+    }
+
+    /// A mesh from a list: tries the addresses at which its members are said to be, and looks at the directories at which it was found,
+    /// which help through routers, too. Add the password if it is [locked](FoundMesh::locked).
+    ///
+    /// The game's own settings, its [listing](PeerMeshBuilder::listing) among them, are not taken over: they are hearsay.
+    pub fn found(found: &FoundMesh) -> PeerMeshBuilder {
+        let builder = PeerMeshBuilder::new(found.name.clone());
+        let builder = found.addresses.iter().fold(builder, |builder, address| builder.join_address(*address));
+        found.directories.iter().cloned().fold(builder, PeerMeshBuilder::directory)
     }
 
     /// Who we are.
@@ -217,7 +227,7 @@ impl PeerMesh {
     /// Tells strangers something else about the mesh from now on. Whether it is locked stays as it is.
     pub fn set_listing(&self, listing: Listing) {
         let locked = self.handle.shared.listing().locked;
-        self.handle.shared.set_listing(Listing { locked, ..listing });
+        self.handle.shared.set_listing(Listing { locked, ..listing.fit() });
     }
 
     /// What strangers are told about the mesh.

@@ -2,7 +2,7 @@
 //!
 //! | resolver | what a player needs | how it works |
 //! | --- | --- | --- |
-//! | local network | nothing | mDNS: every member announces the mesh, everybody listens |
+//! | local network | nothing | mDNS: a few members announce the mesh, everybody listens |
 //! | ticket | a short text or a link | [`Ticket`]: mesh, addresses, key and, where there is one, the secret |
 //! | address | `192.0.2.7:4433` | [`join_address`](crate::PeerMeshBuilder::join_address): dialed until somebody answers |
 //! | address book | to have played before | [`AddressBook`]: a small file of who was met where |
@@ -15,20 +15,26 @@
 //! the link proves; whether both may play together, the admission handshake decides; and neither the mesh's name nor anything of its
 //! password is sent before the link is encrypted and the other end has shown its key.
 //!
-//! A lobby wants to see all meshes, not join one: [`Browser`] keeps looking, [`browse`] looks once. Their round-trip times
+//! A lobby wants to see all meshes, not join one: [`Browser`] keeps looking, [`browse`] looks once. On the local network all meshes can
+//! be seen; beyond it those that want to be, by [`Listing::public`], at the directories and in the DHT of their members. Their round-trip times
 //! come from a question that every QUIC endpoint answers without keeping anything: which versions it speaks (RFC 9000,
 //! section 6). So a mesh is measured before it is joined, and never notices more than a packet.
 //!
 //! All of them keep to one network [`Interface`] where that is set; tests and experiments set loopback.
 
 mod address_book;
+mod announcer;
 mod browser;
 #[cfg(feature = "dht")]
 mod dht;
 pub(crate) mod hub;
 mod interface;
 pub(crate) mod lan;
+mod listing;
+mod merge;
 mod ping;
+mod pinger;
+pub(crate) mod public;
 mod rendezvous;
 mod resolver;
 mod sighting;
@@ -40,42 +46,16 @@ use std::path::PathBuf;
 
 pub use address_book::AddressBook;
 pub(crate) use address_book::write as write_whole;
-pub use browser::{Browser, FoundMesh, browse};
+pub use browser::{Browser, BrowserBuilder, FoundMesh, browse};
 #[cfg(feature = "dht")]
 pub use dht::{Dht, DhtOptions};
 pub use hub::{CALL_DEADLINE, ResolverReport};
 pub use interface::{INTERFACE_VARIABLE, Interface};
+pub use listing::Listing;
 pub use ping::ping;
 pub use rendezvous::{Rendezvous, SEAL_BYTES};
 pub use resolver::{Answer, Found, Registration, Resolver};
 pub use ticket::{ParseTicketError, Ticket};
-
-/// What resolvers tell strangers about a mesh, so that a lobby can list it. Anybody on the network can read it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Which game is played, cut to [`Listing::GAME_BYTES_MAX`].
-    pub game: String,
-    /// How many may play. 0 says nothing about it.
-    pub players_max: usize,
-    /// Whether a password or a ticket is needed. Set by itself when the mesh has one.
-    pub locked: bool,
-}
-
-impl Listing {
-    /// The longest name of a game, in bytes of UTF-8.
-    pub const GAME_BYTES_MAX: usize = 64;
-
-    /// A listing of `game`.
-    pub fn new(game: impl Into<String>) -> Self {
-        Self { game: cut(game.into(), Self::GAME_BYTES_MAX), ..Self::default() }
-    }
-
-    /// The same listing with room for `players_max`.
-    pub fn players_max(mut self, players_max: usize) -> Self {
-        self.players_max = players_max;
-        self
-    }
-}
 
 /// Why nothing could be looked for, or nobody told of us. Each is tried again by itself.
 #[derive(Debug, thiserror::Error)]

@@ -262,6 +262,61 @@ fn muting_and_typing() {
     assert!(texts(&said(&mut chats, 2)).contains(&"hello"));
 }
 
+/// One line of each in ten seconds, because whoever moderates says so: all keep to it, whoever takes over goes on with it, who comes
+/// is told, and nobody shows what a program says that does not care.
+#[test]
+fn slow_mode_holds_for_all_and_survives_whoever_set_it() {
+    let mut chats = chats(Options { loss: 0.05, seed: 5, ..Options::default() }, 6);
+    let moderate = |chats: &mut Chats, members: &[usize], index: usize| {
+        let peer = chats.sim.peer(index);
+        members.iter().for_each(|member| chats.act(*member, |engine, _| engine.set_moderator(Some(peer))));
+    };
+    moderate(&mut chats, &[0, 1, 2, 3, 4, 5], 1);
+    let every = Some(seconds(10));
+    assert_eq!(chats.act(2, |engine, _| engine.set_slow_mode(every)), Err(SayError::NotModerator));
+    assert_eq!(chats.act(1, |engine, _| engine.set_slow_mode(every)), Ok(()));
+    chats.run(seconds(1));
+    for index in 0..6 {
+        assert_eq!(chats.service(index).slow_mode(), every, "node {index}");
+        assert_eq!(events(&mut chats, index), [ChatEvent::SlowMode(every)], "node {index}");
+    }
+    let mut number = 0;
+    for second in 0..40 {
+        say(&mut chats, 0, "honest").ok();
+        if second == 0 {
+            assert!(matches!(say(&mut chats, 0, "again"), Err(SayError::SlowMode { wait }) if wait == seconds(10)));
+        }
+        number += 1;
+        lawless(&mut chats, 5, number, "spam");
+        chats.run(seconds(1));
+    }
+    let lines = said(&mut chats, 3);
+    let of = |index: usize| lines.iter().filter(|line| line.author == chats.sim.peer(index)).count();
+    assert_eq!(of(0), 4, "every tenth second");
+    assert!((4..=8).contains(&of(5)), "{} of 40", of(5));
+    // Whispers are nobody else's business.
+    let to = chats.sim.peer(4);
+    assert_eq!(chats.act(0, |engine, now| engine.whisper(to, "psst", now)), Ok(()));
+    // Who set it is gone, and another takes its place.
+    drop(chats.crash(1));
+    chats.run(seconds(3));
+    moderate(&mut chats, &[0, 2, 3, 4, 5], 2);
+    let late = newcomer(&mut chats);
+    assert_eq!(chats.service(late).slow_mode(), None, "it does not know yet whose word counts");
+    moderate(&mut chats, &[late], 2);
+    chats.run(seconds(1));
+    assert_eq!(chats.service(late).slow_mode(), every);
+    assert!(say(&mut chats, late, "hello").is_ok() && say(&mut chats, late, "again").is_err());
+    // A word that does not count changes nothing; the end is told to all.
+    assert_eq!(chats.act(3, |engine, _| engine.set_slow_mode(None)), Err(SayError::NotModerator));
+    chats.act(2, |engine, _| engine.set_slow_mode(None)).unwrap();
+    chats.run(seconds(2));
+    for index in [0, 2, 3, 4, 5, late] {
+        assert_eq!(chats.service(index).slow_mode(), None, "node {index}");
+    }
+    assert!(say(&mut chats, late, "again").is_ok());
+}
+
 /// Two meshes that talked apart have one past when they meet.
 #[test]
 fn two_meshes_that_meet_have_one_past() {

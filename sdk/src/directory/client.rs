@@ -7,31 +7,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerflock_proto::{Identity, PeerId};
-use quinn::{ClientConfig, Connection, IdleTimeout, TransportConfig, VarInt};
+use quinn::{Connection, VarInt};
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::address::DirectoryAddress;
-use super::wire::{
-    ALPN, ANSWER_BYTES_MAX, Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, Topic, decode, encode,
-};
+use super::dial;
+use super::public::{self, Tellers};
+use super::wire::{Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, Topic, decode, encode};
 use crate::identity;
+use crate::link::canonical;
 use crate::link::probe::{Arrived, SideDoor};
-use crate::link::{LinkEndpoint, canonical, tls};
 use crate::reach::{Courier, Post};
+use crate::resolve::public::{Told, rendezvous};
 use crate::resolve::{Answer as Later, Found, Registration, Rendezvous, ResolveError, Resolver};
+use crate::sync::lock;
+use crate::unix_time::unix_seconds;
 
-/// How long connecting to one address may take; the next is tried then.
-const CONNECT_DEADLINE: Duration = Duration::from_millis(1_500);
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 3;
 /// How long an answer may take. Who does not answer is asked on a new connection.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
-/// A connection on which nothing was heard for so long is gone.
-const IDLE_TIMEOUT_MS: u32 = 20_000;
-/// How often we say that we are there: routers forget ports that are silent for half a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(7);
 /// So long it is told that a directory would not relay.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// Others asked for at once.
@@ -51,6 +46,7 @@ pub struct Directory {
     identity: Identity,
     line: tokio::sync::Mutex<Option<Arc<Line>>>,
     observed: Mutex<Option<SocketAddr>>,
+    tellers: Mutex<Tellers>,
 }
 
 /// A connection to it.
@@ -73,6 +69,8 @@ struct Note {
     peer: PeerId,
     addresses: Vec<SocketAddr>,
     beacon: u64,
+    /// Whether it tells of the mesh publicly.
+    tells: bool,
 }
 
 impl Directory {
@@ -84,6 +82,7 @@ impl Directory {
             identity: identity::fresh(),
             line: tokio::sync::Mutex::default(),
             observed: Mutex::default(),
+            tellers: Mutex::default(),
         }
     }
 
@@ -96,7 +95,7 @@ impl Directory {
     async fn ask(&self, us: &Registration, request: &Request) -> Result<(Answer, Arc<Line>), ResolveError> {
         let line = self.line(us).await?;
         line.rendezvous.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&us.rendezvous);
-        match timeout(ANSWER_DEADLINE, line.ask(request)).await {
+        match timeout(ANSWER_DEADLINE, dial::ask(&line.connection, request)).await {
             Ok(Some(Answer::No(refusal))) => Err(self.refused(refusal)),
             Ok(Some(answer)) => Ok((answer, line)),
             outcome => {
@@ -124,56 +123,18 @@ impl Directory {
     }
 
     async fn connect(&self, us: &Registration) -> Result<Line, ResolveError> {
-        let DirectoryAddress { host, port, key } = &self.address;
         let endpoint = us.endpoint.upgrade().ok_or_else(|| ResolveError::Other("the mesh is left".into()))?;
-        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-        let found = found.map_err(|error| {
-            ResolveError::Other(format!("{host} is not known: {error}. Check its spelling, and the connection"))
-        })?;
-        let mut addresses: Vec<SocketAddr> = found.filter(|address| us.interface.reaches(address.ip())).collect();
-        // IPv6 needs no router to understand us.
-        addresses.sort_by_key(|address| address.is_ipv4());
-        addresses.truncate(ADDRESSES_MAX);
-        let mut failure =
-            ResolveError::Other(format!("{host} has no address that the network in use ({}) reaches", us.interface));
-        for address in addresses {
-            match self.connect_to(&endpoint, address).await {
-                Ok(connection) => {
-                    let shown = tls::proved_peer(connection.peer_identity());
-                    if key.is_some() && shown != *key {
-                        failure = ResolveError::Refused {
-                            by: self.name(),
-                            why: "it shows another key than its address names: somebody stands in for it, or it has a new one. Ask who \
-                                  runs it"
-                                .into(),
-                        };
-                        continue;
-                    }
-                    return Ok(Line {
-                        connection,
-                        address: canonical(address),
-                        door: endpoint.side_door(),
-                        asked_other_port: AtomicBool::new(false),
-                        notices: Mutex::default(),
-                        rendezvous: Mutex::new(us.rendezvous.clone()),
-                        no_relay: Mutex::default(),
-                    });
-                }
-                Err(why) => failure = ResolveError::Unreachable { address, why },
-            }
-        }
-        Err(failure)
-    }
-
-    async fn connect_to(&self, endpoint: &LinkEndpoint, address: SocketAddr) -> Result<Connection, String> {
-        let (_, client) = tls::configs(&self.identity, ALPN).map_err(|error| error.to_string())?;
-        let mut client = ClientConfig::new(Arc::new(client));
-        client.transport_config(Arc::new(transport()));
-        let connecting = endpoint.connect(client, address).map_err(|error| error.to_string())?;
-        match timeout(CONNECT_DEADLINE, connecting).await {
-            Ok(connected) => connected.map_err(|error| error.to_string()),
-            Err(_) => Err("nobody answers there".into()),
-        }
+        let connect = |config, at| endpoint.connect(config, at);
+        let (connection, address) = dial::dial(&self.address, &us.interface, &self.identity, connect).await?;
+        Ok(Line {
+            connection,
+            address: canonical(address),
+            door: endpoint.side_door(),
+            asked_other_port: AtomicBool::new(false),
+            notices: Mutex::default(),
+            rendezvous: Mutex::new(us.rendezvous.clone()),
+            no_relay: Mutex::default(),
+        })
     }
 
     fn refused(&self, refusal: Refusal) -> ResolveError {
@@ -185,7 +146,7 @@ impl Directory {
         // Where it sees us is where others have to send, if anywhere.
         addresses.extend(seen.filter(|seen| !us.addresses.contains(seen)));
         let addresses = addresses.split_off(addresses.len().saturating_sub(NOTE_ADDRESSES_MAX));
-        let note = encode(&Note { peer: us.peer, addresses, beacon: us.beacon });
+        let note = encode(&Note { peer: us.peer, addresses, beacon: us.beacon, tells: self.tells(us) });
         let note =
             us.rendezvous.seal(SERVICE, &note).ok_or_else(|| ResolveError::Other("the note could not be sealed".into()))?;
         let request = Request::Register { topic: us.rendezvous.topic(SERVICE, 0), note, referral: self.referral };
@@ -203,11 +164,34 @@ impl Directory {
             _ => Err(self.refused(Refusal::Malformed)),
         }
     }
+
+    /// Whether it takes us to tell of our mesh publicly.
+    fn tells(&self, us: &Registration) -> bool {
+        let is_member = |peer: &PeerId| us.has_member(peer);
+        us.listing.public && !us.listing.game.is_empty() && lock(&self.tellers).needs(us.peer, is_member, Instant::now())
+    }
+
+    /// Tells of our mesh publicly, or no longer.
+    async fn tell(&self, us: &Registration, seen: SocketAddr) -> Result<(), ResolveError> {
+        let game = rendezvous(&us.listing.game);
+        let topic = self.tells(us).then(|| public::topic(&game, us.mesh));
+        let told = std::mem::replace(&mut lock(&self.tellers).told, topic);
+        if let Some(told) = told.filter(|told| Some(*told) != topic) {
+            self.ask(us, &Request::Withdraw { topic: told }).await?;
+        }
+        let Some(topic) = topic else { return Ok(()) };
+        let mut addresses = us.addresses.clone();
+        addresses.extend((!us.addresses.contains(&seen)).then_some(seen));
+        let told = Told::of(us, addresses, unix_seconds());
+        let note = told.seal(&game, public::SERVICE).ok_or_else(|| ResolveError::Other("the note could not be sealed".into()))?;
+        // Whoever does not want to be named to members is not named to strangers either.
+        self.ask(us, &Request::Register { topic, note, referral: self.referral }).await.map(drop)
+    }
 }
 
 impl Resolver for Directory {
     fn name(&self) -> String {
-        format!("the directory {}:{}", self.address.host, self.address.port)
+        dial::name(&self.address)
     }
 
     fn register<'a>(&'a self, us: &'a Registration) -> Later<'a, Duration> {
@@ -218,6 +202,10 @@ impl Resolver for Directory {
                 (lasts, _) = self.enter(us, Some(observed)).await?;
             }
             *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+            // Members find us all the same; it is tried again with the next renewal.
+            if let Err(error) = self.tell(us, observed).await {
+                tracing::warn!(%error, "the mesh could not be listed publicly");
+            }
             Ok((lasts / 3).max(Duration::from_secs(1)))
         })
     }
@@ -234,6 +222,7 @@ impl Resolver for Directory {
                 let Some(note) = note.filter(|note| note.addresses.len() <= NOTE_ADDRESSES_MAX && note.peer != us.peer) else {
                     continue;
                 };
+                lock(&self.tellers).note(note.peer, note.tells, Instant::now());
                 let by = Letters { line: Arc::downgrade(&line), to: of.owner, me: us.peer, rendezvous: us.rendezvous.clone() };
                 line.door.post(Arrived::Found { peer: note.peer, by: Post::Courier(Arc::new(by)) });
                 found.push(Found::peer(note.peer, note.addresses).beacon(Some(note.beacon)));
@@ -250,6 +239,10 @@ impl Resolver for Directory {
         Box::pin(async move {
             // Nobody connects anew to say goodbye.
             if self.line.lock().await.is_some() {
+                let told = lock(&self.tellers).told.take();
+                if let Some(topic) = told {
+                    self.ask(us, &Request::Withdraw { topic }).await?;
+                }
                 self.ask(us, &Request::Withdraw { topic: us.rendezvous.topic(SERVICE, 0) }).await?;
             }
             Ok(())
@@ -262,16 +255,9 @@ impl Resolver for Directory {
 }
 
 impl Line {
-    async fn ask(&self, request: &Request) -> Option<Answer> {
-        let (mut send, mut receive) = self.connection.open_bi().await.ok()?;
-        send.write_all(&encode(request)).await.ok()?;
-        send.finish().ok()?;
-        decode(&receive.read_to_end(ANSWER_BYTES_MAX).await.ok()?)
-    }
-
     /// Asks for packets to and from `to` to be relayed, who is `peer`.
     async fn relay(&self, topic: Topic, to: Owner, peer: PeerId) {
-        let refusal = match timeout(ANSWER_DEADLINE, self.ask(&Request::Relay { topic, to })).await {
+        let refusal = match timeout(ANSWER_DEADLINE, dial::ask(&self.connection, &Request::Relay { topic, to })).await {
             Ok(Some(Answer::Relay { token, bytes_per_second })) => {
                 let at = self.door.open_relay(token, self.address, f64::from(bytes_per_second));
                 self.door.post(Arrived::Relayed { peer, at });
@@ -286,12 +272,12 @@ impl Line {
         if let Some(refusal) = refusal {
             tracing::debug!(target: "peerflock::reach", ?peer, %refusal, "not relayed");
         }
-        *self.no_relay.lock().unwrap_or_else(PoisonError::into_inner) = refusal.map(|refusal| (refusal, Instant::now()));
+        *lock(&self.no_relay) = refusal.map(|refusal| (refusal, Instant::now()));
     }
 
     /// Why it would not relay of late.
     fn why_no_relay(&self) -> Option<Refusal> {
-        let refused = *self.no_relay.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = *lock(&self.no_relay);
         refused.filter(|(_, at)| at.elapsed() < REFUSED_FOR).map(|(refusal, _)| refusal)
     }
 
@@ -332,7 +318,7 @@ impl Courier for Letters {
         let request = Request::Letter { topic: self.rendezvous.topic(SERVICE, 0), to: self.to, letter };
         tokio::spawn(async move {
             // Nobody waits for it: what does not arrive is tried again.
-            _ = timeout(ANSWER_DEADLINE, line.ask(&request)).await;
+            _ = timeout(ANSWER_DEADLINE, dial::ask(&line.connection, &request)).await;
         });
     }
 
@@ -350,17 +336,4 @@ impl Drop for Line {
         }
         self.connection.close(VarInt::from_u32(0), b"");
     }
-}
-
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(8))
-        .receive_window(VarInt::from_u32(64 * 1_024))
-        .datagram_receive_buffer_size(None)
-        .mtu_discovery_config(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
-    transport
 }

@@ -14,7 +14,7 @@ pub(super) const REQUEST_BYTES_MAX: usize = 2 * 1_024;
 /// The longest answer, in bytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 32 * 1_024;
 /// The longest note of one member, in bytes.
-pub(super) const NOTE_BYTES_MAX: usize = 640;
+pub(crate) const NOTE_BYTES_MAX: usize = 768;
 /// The longest letter that is passed on, in bytes.
 pub(super) const LETTER_BYTES_MAX: usize = 1_280;
 /// Most members named in one answer.

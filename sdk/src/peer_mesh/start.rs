@@ -131,7 +131,7 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
     let endpoint = Arc::new(endpoint);
     let bound = endpoint.local_address().map_err(|source| StartError::Bind { address: bind, source })?;
     let addresses = interface.addresses(bound);
-    let listing = Listing { locked: !matches!(builder.door, Door::Open), ..builder.listing.clone() };
+    let listing = Listing { locked: !matches!(builder.door, Door::Open), ..builder.listing.clone().fit() };
     let rendezvous = Rendezvous::new(&key);
     let node = node(&builder, identity.clone(), key, seed, addresses.clone());
     let (peer, boot) = (node.peer_id(), node.boot());

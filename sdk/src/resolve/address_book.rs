@@ -219,6 +219,7 @@ mod tests {
             interface: Interface::All,
             rendezvous: Rendezvous::new(&MeshKey::open(mesh)),
             endpoint: Weak::new(),
+            shared: Weak::new(),
         }
     }
 

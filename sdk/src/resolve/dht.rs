@@ -4,6 +4,8 @@
 //! and password can neither find such a note, nor read it, nor tell that two of them have anything to do with each other. The machines
 //! that keep a note see that somebody at our address left it, no more.
 
+mod public;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use mainline::async_dht::AsyncDht;
 use mainline::{MutableItem, SigningKey};
 use peerflock_proto::PeerId;
 use peerflock_proto::wire::codec;
+pub(super) use public::Lookout;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -116,6 +119,12 @@ impl Resolver for Dht {
             put.map_err(|error| {
                 ResolveError::Other(format!("no machine of the DHT took our note: {error}. Check the connection"))
             })?;
+            if us.listing.public && !us.listing.game.is_empty() {
+                // Members find us all the same; it is tried again with the next renewal.
+                if let Err(error) = public::tell(node, us, now).await {
+                    tracing::warn!(%error, "the mesh could not be listed publicly");
+                }
+            }
             Ok(NOTE_LASTS / 3)
         })
     }
@@ -124,12 +133,7 @@ impl Resolver for Dht {
         Box::pin(async move {
             let node = self.node(&us.interface).await?;
             let now = unix_seconds();
-            let mut days = vec![now / DAY_SECONDS];
-            if now % DAY_SECONDS < DUSK_SECONDS {
-                days.push((now / DAY_SECONDS).saturating_sub(1));
-            } else if now % DAY_SECONDS > DAY_SECONDS - DUSK_SECONDS {
-                days.push(now / DAY_SECONDS + 1);
-            }
+            let days = days(now);
             let mut asked = JoinSet::new();
             for (day, number) in days.iter().flat_map(|day| (0..PLACES).map(|number| (*day, number))) {
                 let key = place(&us.rendezvous, day, number).verifying_key().to_bytes();
@@ -166,6 +170,17 @@ impl Resolver for Dht {
     fn knows_password(&self) -> bool {
         true
     }
+}
+
+/// The days whose notes count at this moment.
+fn days(now: u64) -> Vec<u64> {
+    let mut days = vec![now / DAY_SECONDS];
+    if now % DAY_SECONDS < DUSK_SECONDS {
+        days.push((now / DAY_SECONDS).saturating_sub(1));
+    } else if now % DAY_SECONDS > DAY_SECONDS - DUSK_SECONDS {
+        days.push(now / DAY_SECONDS + 1);
+    }
+    days
 }
 
 /// The key of one place on one day.

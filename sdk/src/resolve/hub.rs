@@ -57,7 +57,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    fn registration(&self, shared: &Shared) -> Registration {
+    fn registration(&self, shared: &Arc<Shared>) -> Registration {
         let (beacon, secret) = shared.node(|node, _| (node.beacon(), node.secret()));
         // Whoever was removed knows the lock that was: under the new one it finds nobody.
         let rendezvous = secret.map(|secret| Rendezvous::new(&MeshKey::from_secret(self.mesh, *secret)));
@@ -79,6 +79,7 @@ impl Facts {
             interface: self.interface.clone(),
             rendezvous: rendezvous.unwrap_or_else(|| self.rendezvous.clone()),
             endpoint: self.endpoint.clone(),
+            shared: Arc::downgrade(shared),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Facts {
 pub(crate) async fn run(index: usize, resolver: Arc<dyn Resolver>, facts: Facts, shared: Arc<Shared>) {
     let started = Instant::now();
     let mut report = ResolverReport { name: resolver.name(), registered: false, found: None, failure: None };
-    let (mut refresh_at, mut failures, mut told) = (None, 0_u32, Vec::new());
+    let (mut refresh_at, mut failures, mut told) = (None, 0_u32, (Vec::new(), None));
     let mut offers = Offers::default();
     let mut next = started;
     loop {
@@ -99,7 +100,9 @@ pub(crate) async fn run(index: usize, resolver: Arc<dyn Resolver>, facts: Facts,
         }
         let us = facts.registration(&shared);
         let mut outcome = Ok(());
-        let due = refresh_at.is_none_or(|at| at <= Instant::now()) || told != us.addresses;
+        // What the game says to the world is told when it changes, and counts with the next renewal.
+        let said = us.listing.public.then(|| us.listing.clone());
+        let due = refresh_at.is_none_or(|at| at <= Instant::now()) || told.0 != us.addresses || told.1 != said;
         let was = report.registered;
         let register = async {
             match due {
@@ -115,7 +118,7 @@ pub(crate) async fn run(index: usize, resolver: Arc<dyn Resolver>, facts: Facts,
             Some(Ok(lease)) => {
                 report.registered = true;
                 refresh_at = Some(Instant::now() + lease);
-                told.clone_from(&us.addresses);
+                told = (us.addresses.clone(), said);
             }
             Some(Err(error)) => {
                 report.registered = false;
@@ -231,6 +234,7 @@ mod tests {
             interface: Interface::Loopback,
             rendezvous: Rendezvous::new(&MeshKey::open(mesh)),
             endpoint: Weak::new(),
+            shared: Weak::new(),
         }
     }
 

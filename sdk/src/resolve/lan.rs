@@ -1,6 +1,7 @@
-//! The local network: every member announces its mesh by mDNS and hears the others, for as long as it plays.
+//! The local network: members announce their mesh by mDNS and hear the others, for as long as they play.
 //!
-//! It goes on after joining, so that two meshes of one name that started apart find each other.
+//! It goes on after joining, so that two meshes of one name that started apart find each other. Who starts asks who is there; from then
+//! on it hears what comes, changes and goes, and everybody is quiet but for the renewal of what is announced.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent};
 use peerflock_proto::{MeshId, PeerId};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::announcer::{Announcer, Say};
 use super::interface::Interface;
 use super::resolver::{Answer, Found, Registration, Resolver};
 use super::sighting::{SERVICE, Sighting, Sightings};
@@ -19,6 +21,8 @@ use super::{Listing, ResolveError};
 
 /// How often the announcement is compared with how things stand.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long whoever starts asks who is there, ever more seldom: at once, and after 1, 3 and 7 s.
+const ASK_FOR: Duration = Duration::from_secs(8);
 /// How long it takes to hear of everybody.
 const BROWSE: Duration = Duration::from_millis(1_500);
 /// How long leaving waits for the others to hear that the announcement is withdrawn.
@@ -34,13 +38,15 @@ struct State {
     /// None while mDNS does not work here.
     mdns: Option<Mdns>,
     sightings: Sightings,
-    announced: Option<Sighting>,
+    announcer: Announcer,
 }
 
 /// mDNS on one interface: a thread of its own, which ends with this.
 pub(super) struct Mdns {
     daemon: ServiceDaemon,
     heard: Receiver<ServiceEvent>,
+    /// None once we ask no more.
+    asks_until: Option<Instant>,
 }
 
 impl Mdns {
@@ -52,7 +58,7 @@ impl Mdns {
                 daemon.enable_interface(kind)?;
             }
             let heard = daemon.browse(SERVICE)?;
-            Ok(Self { daemon, heard })
+            Ok(Self { daemon, heard, asks_until: Some(Instant::now() + ASK_FOR) })
         };
         open().map_err(|error: mdns_sd::Error| ResolveError::Lan(error.to_string()))
     }
@@ -60,16 +66,36 @@ impl Mdns {
     /// Waits for what is heard next. Listens anew where mDNS hung up on us because we were slow.
     pub(super) async fn hear(&mut self) -> ServiceEvent {
         loop {
-            match self.heard.recv_async().await {
-                Ok(event) => return event,
-                Err(_) => {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                    if let Ok(heard) = self.daemon.browse(SERVICE) {
-                        self.heard = heard;
+            self.settle();
+            let settles_at = self.asks_until.unwrap_or_else(|| Instant::now() + ASK_FOR);
+            tokio::select! {
+                biased;
+                event = self.heard.recv_async() => match event {
+                    Ok(event) => return event,
+                    Err(_) => {
+                        sleep(LOOK_EVERY).await;
+                        // Tried again after as long where that fails.
+                        _ = self.listen_again();
                     }
-                }
+                },
+                () = sleep_until(settles_at) => {}
             }
         }
+    }
+
+    /// Once we asked for long enough: only listens from then on. What is known already is told again.
+    fn settle(&mut self) {
+        if self.asks_until.is_some_and(|until| until <= Instant::now())
+            && let Ok(heard) = self.daemon.browse_cache(SERVICE)
+        {
+            (self.heard, self.asks_until) = (heard, None);
+        }
+    }
+
+    fn listen_again(&mut self) -> Result<(), mdns_sd::Error> {
+        let asks = self.asks_until.is_some();
+        self.heard = if asks { self.daemon.browse(SERVICE) } else { self.daemon.browse_cache(SERVICE) }?;
+        Ok(())
     }
 
     async fn withdraw(&self) {
@@ -88,7 +114,7 @@ impl Drop for Mdns {
 
 impl Lan {
     pub(crate) fn new(interface: Interface) -> Self {
-        let state = State { mdns: None, sightings: Sightings::new(interface.clone()), announced: None };
+        let state = State { mdns: None, sightings: Sightings::new(interface.clone()), announcer: Announcer::default() };
         Self { interface, state: Mutex::new(state) }
     }
 
@@ -99,48 +125,56 @@ impl Lan {
 
     fn announce(&self, us: &Registration) -> Result<(), ResolveError> {
         let state = &mut *self.state();
-        let mdns = match &state.mdns {
+        let mdns = match &mut state.mdns {
             Some(mdns) => mdns,
             None => state.mdns.insert(Mdns::open(&self.interface)?),
         };
-        let now = Sighting {
+        mdns.settle();
+        let standing = Sighting {
             peer: us.peer,
             mesh: us.mesh,
             name: us.name.clone(),
-            listing: us.listing.clone(),
-            players: us.members,
+            listing: Listing { players: None, ..us.listing.clone() },
+            players: us.listing.players.unwrap_or(us.members),
             beacon: Some(us.beacon),
             addresses: us.addresses.clone(),
         };
-        if state.announced.as_ref() != Some(&now) {
-            let registered = now.to_service().and_then(|service| mdns.daemon.register(service));
-            registered.map_err(|error| ResolveError::Lan(error.to_string()))?;
-            state.announced = Some(now);
-        }
-        Ok(())
+        let before_us = state.sightings.iter().filter(|other| {
+            let agrees = other.mesh == us.mesh && other.beacon == Some(us.beacon);
+            // Whoever is no member could otherwise silence them all.
+            agrees && other.peer < us.peer && us.has_member(&other.peer)
+        });
+        let done = match state.announcer.look(&standing, before_us.count(), Instant::now()) {
+            Say::Nothing => Ok(()),
+            Say::Announce(said) => said.to_service().and_then(|service| mdns.daemon.register(service)),
+            Say::Withdraw => mdns.daemon.unregister(&standing.fullname()).map(drop),
+        };
+        done.map_err(|error| {
+            state.announcer.forget();
+            ResolveError::Lan(error.to_string())
+        })
     }
 
     /// Waits for what is heard next, and takes it in if it is new. Listens anew where mDNS hung up on us because we were slow.
     async fn listen(&self) {
-        let heard = self.state().mdns.as_ref().map(|mdns| mdns.heard.clone());
-        let Some(heard) = heard else { return std::future::pending().await };
         loop {
-            match heard.recv_async().await {
-                Ok(event) => {
-                    if self.state().sightings.hear(event).is_some() {
-                        return;
-                    }
-                }
-                Err(_) => {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                    let mdns = &mut self.state().mdns;
-                    match mdns.as_ref().map(|mdns| mdns.daemon.browse(SERVICE)) {
-                        Some(Ok(again)) => mdns.iter_mut().for_each(|mdns| mdns.heard = again.clone()),
-                        _ => *mdns = None,
-                    }
+            let heard = self.state().mdns.as_ref().map(|mdns| mdns.heard.clone());
+            let Some(heard) = heard else { return std::future::pending().await };
+            while let Ok(event) = heard.recv_async().await {
+                if self.state().sightings.hear(event).is_some() {
                     return;
                 }
             }
+            if self.state().mdns.as_ref().is_some_and(|mdns| !mdns.heard.same_channel(&heard)) {
+                continue; // It asks no more, and tells us by another way.
+            }
+            sleep(LOOK_EVERY).await;
+            let state = &mut *self.state();
+            if state.mdns.as_mut().is_some_and(|mdns| mdns.listen_again().is_err()) {
+                state.mdns = None;
+                state.announcer.forget();
+            }
+            return;
         }
     }
 }
@@ -221,8 +255,6 @@ impl Resolver for Lan {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
     use crate::resolve::Browser;
 
@@ -273,7 +305,7 @@ mod tests {
                 return seen;
             }
             assert!(started.elapsed() < Duration::from_secs(10), "not within ten seconds");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 }

@@ -34,6 +34,7 @@ use peerflock_proto::{Candidate, MeshId, PeerId};
 
 use super::rendezvous::Rendezvous;
 use super::{Interface, Listing, ResolveError};
+use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 
 /// What a resolver answers, later.
@@ -117,6 +118,14 @@ pub struct Registration {
     /// Names and seals that only members can make.
     pub rendezvous: Rendezvous,
     pub(crate) endpoint: Weak<LinkEndpoint>,
+    pub(crate) shared: Weak<Shared>,
+}
+
+impl Registration {
+    /// Whether that one is a member now.
+    pub(crate) fn has_member(&self, peer: &PeerId) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.node(|node, _| node.is_present(peer)))
+    }
 }
 
 /// One of whom a resolver knows.

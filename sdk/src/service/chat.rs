@@ -27,6 +27,7 @@
 //! - Text is cleaned where it arrives ([`text`]): one line, no controls, nothing that turns the direction of text around, no towers of
 //!   accents, at most [`text::CHAT_GRAPHEMES_MAX`] letters.
 //! - Each listener holds each author to a pace ([`pace`]) and mutes who floods for a while. [`mute`](Chat::mute) is for the rest.
+//! - Whoever moderates can slow all down: [`set_slow_mode`](Chat::set_slow_mode). Who that is, the game says.
 //!
 //! Nobody has a say over others' lines, and who runs other code may keep what was deleted.
 
@@ -37,8 +38,9 @@ pub mod pace;
 pub mod text;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use engine::{CHANNELS_MAX, Engine, TEAM_MEMBERS_MAX, TYPING_EVERY, TYPING_SHOWN};
+pub use engine::{CHANNELS_MAX, Engine, SLOW_MODE_MAX, TEAM_MEMBERS_MAX, TYPING_EVERY, TYPING_SHOWN};
 #[cfg(feature = "test-utils")]
 pub use line::lawless_line;
 pub use line::{Evidence, MENTIONS_MAX};
@@ -121,6 +123,8 @@ pub enum ChatEvent {
     Typing(PeerId, ChannelName),
     /// Somebody writes too fast. What is over the pace is not shown; who goes on is muted for [`pace::FLOOD_MUTE`].
     Flooding(PeerId),
+    /// From now on each says one line to all in so much time; none: slow mode is over.
+    SlowMode(Option<Duration>),
 }
 
 /// Why something was not said, changed or deleted. Nothing happened; the text is still the caller's.
@@ -132,6 +136,15 @@ pub enum SayError {
     /// Too many lines in too short a time.
     #[error("that was fast; wait a second before the next line")]
     TooFast,
+    /// In slow mode each says one line in so much time.
+    #[error("slow mode: wait {} s before the next line", wait.as_millis().div_ceil(1_000))]
+    SlowMode {
+        /// How long until the next.
+        wait: Duration,
+    },
+    /// The word of another counts there.
+    #[error("only who moderates the chat sets its pace; ask them")]
+    NotModerator,
     /// So many channels and no more.
     #[error("there are {CHANNELS_MAX} channels already; use one of them")]
     TooManyChannels,
@@ -243,6 +256,25 @@ impl Chat {
     /// Shows nothing more of somebody, or everything again. Only here: nobody learns of it.
     pub fn mute(&self, peer: PeerId, muted: bool) {
         self.service.act(|engine, _| engine.mute(peer, muted));
+    }
+
+    /// Whose word on slow mode counts: the owner of the room, say. All members should say the same; nobody's by default.
+    pub fn set_moderator(&self, moderator: Option<PeerId>) {
+        self.service.act(|engine, _| engine.set_moderator(moderator));
+    }
+
+    /// From now on each says one line to all in so much time, in whole seconds and [`SLOW_MODE_MAX`] at most; none: as fast as the usual
+    /// [`pace`]. Who comes later is told, and whoever moderates after us goes on with it. Nobody's lines over it are shown.
+    ///
+    /// # Errors
+    /// [`SayError::NotModerator`], unless [we are the one](Self::set_moderator).
+    pub fn set_slow_mode(&self, every: Option<Duration>) -> Result<(), SayError> {
+        self.open()?.act(|engine, _| engine.set_slow_mode(every))
+    }
+
+    /// The time between two lines of each; none without slow mode.
+    pub fn slow_mode(&self) -> Option<Duration> {
+        self.service.act(|engine, _| engine.slow_mode())
     }
 
     /// The lines kept of a channel, oldest first, without those of whom we muted.

@@ -2,6 +2,7 @@
 
 pub(crate) mod age;
 pub(crate) mod auth;
+pub(crate) mod chat;
 pub(crate) mod churn;
 pub(crate) mod codec;
 pub(crate) mod content;
@@ -16,6 +17,7 @@ pub(crate) mod ownership;
 pub(crate) mod queue;
 pub(crate) mod resolvers;
 pub(crate) mod rest;
+pub(crate) mod rooms;
 pub(crate) mod starve;
 mod sweep;
 

@@ -10,6 +10,7 @@ mod dice;
 mod experiment;
 mod flock;
 mod graph;
+mod players;
 mod report;
 mod scene;
 mod stats;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::experiment::{
-    Failure, age, auth, churn, codec, content, crash, encode, flood, game, islands, link, nat, ownership, queue, resolvers, rest,
-    starve,
+    Failure, age, auth, chat, churn, codec, content, crash, encode, flood, game, islands, link, nat, ownership, queue, resolvers,
+    rest, rooms, starve,
 };
 use crate::report::Report;
 
@@ -71,6 +72,14 @@ enum Experiment {
     Ownership(ownership::Options),
     /// A file for everybody beside a game: copies that its source sends, how much of the lines it fills, what the game notices.
     Content(content::Options),
+    /// Chat beside a game: how much older what players see of each other is while everybody talks.
+    Chat(chat::Options),
+    /// Many rooms on one local network, in network namespaces: how soon a newcomer has the whole list, and what it costs each
+    /// host to be there. Needs root on Linux.
+    Rooms(rooms::Options),
+    /// The rooms of one host.
+    #[command(hide = true)]
+    RoomsHost(rooms::host::Options),
     /// Each way to find others: time to the first link, alone and among many, an outage, a poisoned one. Real sockets on loopback.
     Resolvers(resolvers::Options),
     /// Real processes behind routers of every sort, in network namespaces: who gets a link of its own. Needs root on Linux.
@@ -101,6 +110,9 @@ impl Experiment {
             Self::Starve(options) => starve::run(options),
             Self::Ownership(options) => ownership::run(options),
             Self::Content(options) => content::run(options),
+            Self::Chat(options) => chat::run(options),
+            Self::Rooms(options) => rooms::run(options),
+            Self::RoomsHost(options) => return rooms::host::run(options).map(|()| None),
             Self::Nat(options) => nat::run(options),
             Self::Resolvers(options) => resolvers::run(options),
             Self::Rest(options) => rest::run(options),
@@ -165,6 +177,8 @@ Experiments, and what each proves:
   cargo lab nat      behind routers of all four sorts, 15 of 16 pairs get a link of their own within 2 s, and all 16 play; so do
                      those behind two routers, at one, with nothing in common, and alone with a directory; beside each what a
                      naive puncher gets there; real processes in network namespaces, as root
+  cargo lab rooms    200 rooms on one local network: a newcomer has the whole list within 2 s, and when all is quiet each host sends and
+                     receives less than 2 kB/s together; real processes in network namespaces, as root
   cargo lab resolvers  whatever the way to find others, the first link stands within seconds, among 2 and among 20; dead addresses
                      delay it by less than 5 s; a directory may die and come back empty, and play goes on
   cargo lab rest     an untouched world of 10,000 entities costs a node less than 1 % of a core, and on the wire it is a heartbeat; a newcomer has 2,000 within 2 s
@@ -172,6 +186,8 @@ Experiments, and what each proves:
                      real QUIC in virtual time
   cargo lab content  a file goes from one to all: its source sends at most 1.5 copies, the lines are filled to 0.8, and what players
                      see of each other is at the 99th percentile less than 10 % older meanwhile, over real QUIC in virtual time
+  cargo lab chat     50 lines of chat a second make what 50 players see of each other less than 5 % older at the 99th percentile, over
+                     real QUIC in virtual time
 
 Flood, crash, islands, churn, auth, ownership and encode run in virtual time, on links of 10 to 50 ms, with the defaults that users run.
 Each takes --help, and --json FILE for its figures.";

@@ -57,6 +57,8 @@ pub(super) struct Neighborhood {
     pub(super) next_presence: Time,
     /// Members whose newest presence is to be passed on, and since when we have it.
     pub(super) news: BTreeMap<PeerId, Time>,
+    /// Members of whom we asked a neighbor for the newest presence, by the start of their keys, and when.
+    pub(super) asked: BTreeMap<u64, Time>,
     pub(super) next_news: Time,
 }
 
@@ -110,7 +112,7 @@ impl Node {
         if let Some(peer) = self.neighborhood.near.answered(address, rtt, now) {
             tracing::trace!(target: "peerflock::overlay", ?peer, %address, ?rtt, "measured");
             self.neighborhood.look(now);
-            self.pace.soon(now);
+            self.pace.soon_among(self.roster.present().len(), now);
         }
     }
 

@@ -144,6 +144,11 @@ impl Node {
         Beacon { hash, members: self.roster.present().len() }
     }
 
+    /// Whether that one is here.
+    pub fn is_present(&self, peer: &PeerId) -> bool {
+        self.roster.present().contains(peer)
+    }
+
     /// How many are here, ourselves included.
     pub fn member_count(&self) -> usize {
         self.roster.present().len()

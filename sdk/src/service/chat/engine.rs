@@ -6,6 +6,7 @@
 //! own. Lines are taken in by whoever passes them on, since their authors signed them.
 
 mod past;
+mod slow;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use past::{ASK_AGAIN, TRIES_MAX};
 use peerflock_proto::{Node, PeerId, SendError, Target, Topic};
+pub use slow::SLOW_MODE_MAX;
+use slow::Slow;
 
 use super::line::{Evidence, MENTIONS_MAX, Message, Private, Signed};
 use super::log::{Log, Taken};
@@ -49,6 +52,7 @@ pub struct Engine {
     /// Counts what was said in any channel, to know which was silent for longest.
     turn: u64,
     own: Bucket,
+    slow: Slow,
     /// The last number of ours in each channel that we said something in.
     numbers: BTreeMap<ChannelName, u64>,
     speakers: BTreeMap<PeerId, Speaker>,
@@ -80,6 +84,7 @@ struct Channel {
 #[derive(Debug, Default)]
 struct Speaker {
     bucket: Bucket,
+    slow: slow::Known,
     /// Lines over the pace, since the last pause.
     over: u32,
     muted_until: Option<Time>,
@@ -96,6 +101,7 @@ impl Engine {
             logs: BTreeMap::new(),
             turn: 0,
             own: Bucket::default(),
+            slow: Slow::default(),
             numbers: BTreeMap::new(),
             speakers: BTreeMap::new(),
             muted: BTreeSet::new(),
@@ -125,7 +131,9 @@ impl Engine {
         if !self.numbers.contains_key(channel) && self.numbers.len() > CHANNELS_MAX {
             return Err(SayError::TooManyChannels);
         }
+        self.may_speak(now)?;
         self.pay(now)?;
+        self.note_spoken(now);
         let number = self.numbers.entry(channel.clone()).or_default();
         *number += 1;
         let id = LineId { channel: channel.clone(), author: self.me.peer, boot: self.me.boot, number: *number };
@@ -293,6 +301,8 @@ impl Engine {
             _ if from == self.me.peer => {}
             Ok(Message::Said(line)) => self.hear_line(from, line, now),
             Ok(Message::Private(line)) => self.hear_private(from, &line, now),
+            Ok(Message::Pace { seconds }) => self.hear_pace(from, seconds),
+            Ok(Message::AskPace) => self.hear_ask_pace(from, now),
             Ok(Message::Typing(channel)) => self.hear_typing(from, channel, now),
             Ok(Message::Digest(digest)) => self.hear_digest(from, digest, now),
             Ok(Message::Ask { have }) => self.hear_ask(from, have, now),
@@ -303,6 +313,10 @@ impl Engine {
 
     fn hear_line(&mut self, from: PeerId, line: Signed, now: Time) {
         if line.id.author != from || !self.is_welcome(from, now) {
+            return;
+        }
+        if line.version == 0 && !self.may_have_spoken(from, now) {
+            self.counters.held_back += 1;
             return;
         }
         let near = !self.synced || line.order <= self.order(&line.id.channel).saturating_add(ORDER_STEP_MAX);

@@ -28,6 +28,10 @@ pub(super) enum Message {
     Ask { have: Vec<u64> },
     /// What was asked for, `more` if there is more of it; `synced` if the speaker has what there was before it came.
     Answer { lines: Vec<Signed>, more: bool, synced: bool },
+    /// One line of each in so many seconds. Counts from whoever moderates; 0 ends it.
+    Pace { seconds: u16 },
+    /// What stands, please.
+    AskPace,
 }
 
 /// One version of a line. Only the last one is kept and passed on.

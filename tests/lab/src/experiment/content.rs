@@ -4,33 +4,22 @@
 //! time and watches those of the others: how old they are is measured in every frame of each, first for a while alone, then while a file goes from
 //! one member to all others, as fast as it can.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use peerflock::service::content::{Content, ContentEvent, Quotas, Share, Transfer};
 use peerflock::test_utils::VirtualNetwork;
-use peerflock::{
-    Change, Conditioner, EntityId, Event, Identity, KindId, MeshTime, Orphan, PeerId, PeerMesh, PeerMeshBuilder, Value,
-    WorldEvent,
-};
+use peerflock::{Conditioner, PeerId};
 use serde_json::json;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{Failure, in_virtual_time};
-use crate::bodies;
 use crate::dice::Dice;
+use crate::players::{Player, TICK, gather, play, unmet};
 use crate::report::Report;
 use crate::stats::Latencies;
 
-const TICK: Duration = Duration::from_millis(16);
-/// Players' ticks are not in step: each has its own of so many places in a tick.
-const PHASES: u32 = 16;
-const TRANSFORM: KindId = KindId(0);
-/// Until all must have met, and found their neighbors.
-const MEETING: Duration = Duration::from_secs(30);
 const SETTLING: Duration = Duration::from_secs(4);
 /// After which a file that is not there never will be: so many times what the lines would need.
 const GIVE_UP: u32 = 20;
@@ -93,7 +82,7 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         ..Conditioner::with_delay(Duration::from_millis(options.rtt) / 2)
     };
     let network = VirtualNetwork::new(options.seed.into(), line);
-    let mut players = gather(&network, options).await?;
+    let mut players = gather(&network, options.members, options.max_neighbors, options.entities).await?;
     let contents: Vec<Content> =
         players.iter().map(|player| Content::join(&player.mesh, Quotas::default())).collect::<Result<_, _>>().map_err(unmet)?;
 
@@ -101,7 +90,7 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     let begun = Instant::now();
     while begun.elapsed() < SETTLING + Duration::from_secs(options.alone) {
         let ages = (begun.elapsed() >= SETTLING).then_some(&mut alone);
-        play(&mut players, begun, ages).await;
+        play(&mut players, begun, ages, drop).await;
     }
 
     let mut bytes = vec![0; options.mib as usize * 1_024 * 1_024];
@@ -139,7 +128,7 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
             return Err(Failure::Unmet(format!("only {done} of {} have the file", transfers.len())));
         }
         // Of who is gone nothing new is to be seen.
-        play(&mut players, begun, left.is_none().then_some(&mut beside)).await;
+        play(&mut players, begun, left.is_none().then_some(&mut beside), drop).await;
         if options.source_leaves
             && left.is_none()
             && contents[0].progress(&id).is_some_and(|progress| progress.elsewhere == id.len)
@@ -207,14 +196,6 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     }
     report.field("age_p99_rise", beside.percentile_ms(0.99) / alone.percentile_ms(0.99) - 1.0);
     Ok(report)
-}
-
-/// One player, and when what it sees of the others was as it sees it.
-struct Player {
-    mesh: PeerMesh,
-    number: u32,
-    own: Vec<EntityId>,
-    seen: BTreeMap<EntityId, MeshTime>,
 }
 
 /// Lets a member share these bytes as it should, and then give others.
@@ -289,72 +270,4 @@ impl Course {
         let speeds = self.have.iter().zip(before).map(|(after, before)| (after - before) as f64 / links_sum);
         speeds.map(|speed| (speed * 100.0).round() / 100.0).collect()
     }
-}
-
-/// A tick: everybody moves, and looks, each at its own moment.
-async fn play(players: &mut [Player], begun: Instant, mut ages: Option<&mut Latencies>) {
-    for phase in 0..PHASES {
-        sleep_until(Instant::now() + TICK / PHASES).await;
-        let seconds = begun.elapsed().as_secs_f32();
-        for player in players.iter_mut().filter(|player| player.number * 7 % PHASES == phase) {
-            let bodies = (player.number * 100..).zip(&player.own);
-            let moved = bodies.map(|(body, &entity)| {
-                let value = Value::fields(bodies::transform(body, seconds));
-                Change::Set { entity, kind: TRANSFORM, value }
-            });
-            player.mesh.commit(moved.collect());
-            for event in player.mesh.try_events() {
-                if let Event::World(WorldEvent::Set { entity, at, .. }) = event {
-                    let newest = player.seen.entry(entity).or_insert(at);
-                    *newest = at.max(*newest);
-                }
-            }
-            if let Some(ages) = &mut ages {
-                let now = player.mesh.now();
-                player.seen.values().for_each(|at| ages.add(now.since(*at)));
-            }
-        }
-    }
-}
-
-async fn gather(network: &VirtualNetwork, options: &Options) -> Result<Vec<Player>, Failure> {
-    let first = builder(network, options, 1).start().await.map_err(unmet)?;
-    let door = first.local_addresses()[0];
-    let mut starting = JoinSet::new();
-    for n in 2..=options.members {
-        let builder = builder(network, options, n).join_address(door);
-        starting.spawn(async move { (n, builder.start().await) });
-    }
-    let mut meshes = BTreeMap::from([(1, first)]);
-    for (n, mesh) in starting.join_all().await {
-        meshes.insert(n, mesh.map_err(unmet)?);
-    }
-    let begun = Instant::now();
-    while meshes.values().any(|mesh| mesh.members().len() < usize::from(options.members)) {
-        if begun.elapsed() > MEETING {
-            return Err(Failure::Unmet("the members do not all meet".into()));
-        }
-        sleep(TICK).await;
-    }
-    let player = |(n, mesh): (u8, PeerMesh)| {
-        let own: Vec<EntityId> = (0..options.entities).map(|_| mesh.spawn()).collect();
-        mesh.commit(own.iter().map(|&entity| Change::Spawn { entity, orphan: Orphan::Vanish }).collect());
-        Player { mesh, number: n.into(), own, seen: BTreeMap::new() }
-    };
-    Ok(meshes.into_iter().map(player).collect())
-}
-
-fn builder(network: &VirtualNetwork, options: &Options, n: u8) -> PeerMeshBuilder {
-    PeerMesh::named("content")
-        .secret([42; 32])
-        .identity(Identity::from_seed([n; 32]))
-        .seed([n; 32])
-        .max_neighbors(options.max_neighbors)
-        .registry(bodies::registry())
-        .lan(false)
-        .socket(network.socket())
-}
-
-fn unmet(error: impl std::fmt::Display) -> Failure {
-    Failure::Unmet(error.to_string())
 }

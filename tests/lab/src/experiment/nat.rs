@@ -4,12 +4,14 @@
 //! nft rules, of the four sorts that homes have, and some odder set-ups. Beside each pair, in the same namespaces, the naive puncher tries the
 //! same. Nothing leaves them. It needs root on Linux; elsewhere it says so and does nothing.
 
+mod game;
 mod naive;
-mod net;
+pub(super) mod net;
 pub(crate) mod peer;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -55,6 +57,9 @@ pub(crate) struct Options {
     /// Without our own ways through: what is left is dialing addresses that are known. (The naive puncher is another one: it runs anyway.)
     #[arg(long)]
     plain: bool,
+    /// The game itself instead, in three set-ups: its program, such as `target/debug/murmuration`.
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["runs", "only", "plain"])]
+    game: Option<PathBuf>,
 }
 
 /// What came of one run of one pair.
@@ -81,6 +86,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         return Ok(report);
     }
     net::sweep();
+    if let Some(game) = &options.game {
+        game::run(game, &mut report)?;
+        return Ok(report);
+    }
     let sets: Vec<Set> = Set::all()
         .into_iter()
         .filter(|set| options.only.as_ref().is_none_or(|only| set.name().contains(only.as_str())))

@@ -15,7 +15,7 @@ use crate::service::{Members, Time};
 /// Bytes of one answer.
 const ANSWER_BYTES: usize = 40 * 1024;
 /// How often anybody is answered.
-const ANSWERS: Pace = Pace { burst: 12, refill: Duration::from_millis(400) };
+pub(super) const ANSWERS: Pace = Pace { burst: 12, refill: Duration::from_millis(400) };
 /// Somebody whom we asked may answer for so long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// When to compare after the answer: what was on its way then has arrived, here or there.
@@ -40,6 +40,7 @@ impl Engine {
         }
         self.speakers.retain(|peer, _| self.others.contains_key(peer));
         self.asked.retain(|peer, _| self.others.contains_key(peer));
+        self.ask_pace();
         if !self.begun {
             self.begun = true;
             // Who is alone has what there is.

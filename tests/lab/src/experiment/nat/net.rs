@@ -1,5 +1,6 @@
 //! Small internets of network namespaces, with routers of every sort. Whatever happens, nothing of them stays.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
@@ -365,7 +366,7 @@ impl Drop for Net {
 }
 
 /// Whether namespaces can be made here, or why not.
-pub(super) fn possible() -> Result<(), String> {
+pub(in crate::experiment) fn possible() -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("network namespaces are Linux's".into());
     }
@@ -396,8 +397,21 @@ pub(super) fn sweep() {
     }
 }
 
-fn ip(what: &str) -> Result<(), String> {
+pub(in crate::experiment) fn ip(what: &str) -> Result<(), String> {
     run(Command::new("ip").args(what.split(' ')))
+}
+
+/// Many commands for `ip`, one a line, at once.
+pub(in crate::experiment) fn ip_batch(options: &[&str], lines: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("ip: {error}");
+    let mut command = Command::new("ip");
+    command.args(options).args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(lines.as_bytes()).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
