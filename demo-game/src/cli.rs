@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Parser};
+use peerflock::directory::DirectoryAddress;
 use peerflock::{NeighborLimits, Ticket};
 
 use crate::bot;
@@ -44,6 +45,9 @@ pub(crate) struct Cli {
     /// Let a bot steer your starling
     #[arg(long, help_heading = PLAY)]
     pub(crate) autopilot: bool,
+    /// Only watch: Tab follows one flock after the other
+    #[arg(long, conflicts_with_all = ["headless", "autopilot", "terminal"], help_heading = PLAY)]
+    pub(crate) watch: bool,
 
     /// The mesh to open, or to find on this machine
     #[arg(long, value_name = "NAME", help_heading = MESH_HEADING)]
@@ -60,8 +64,11 @@ pub(crate) struct Cli {
     /// Let others on the network join; without it everything stays on this machine
     #[arg(long, help_heading = MESH_HEADING)]
     pub(crate) lan: bool,
+    /// Meet players across the internet at this directory, as host or host:port; may be given several times. Implies --lan
+    #[arg(long, value_name = "HOST", help_heading = MESH_HEADING)]
+    pub(crate) directory: Vec<DirectoryAddress>,
     /// With --lan: use this network only, by the name of its interface
-    #[arg(long, value_name = "NAME", requires = "lan", help_heading = MESH_HEADING)]
+    #[arg(long, value_name = "NAME", help_heading = MESH_HEADING)]
     pub(crate) interface: Option<String>,
     /// Links that each player has at most [default: 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..), help_heading = MESH_HEADING)]
@@ -124,6 +131,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo demo                                        You and three bots, in a window
   cargo demo -- --lan --password dusk               Others on your network may join, if they know the password
+  cargo demo -- --directory party.example.org --mesh evening --password dusk
+                                                    The same across the internet: no port to open
   cargo demo -- --bots 0 --join peerflock1...       Join a friend's mesh by ticket
   cargo demo -- --terminal                          Play over SSH
   cargo demo -- --headless --peers 4 --seconds 20 --report r.json
@@ -147,6 +156,9 @@ impl Cli {
                     return Err("--kill-at leaves nobody: raise --peers".into());
                 }
             }
+        }
+        if self.interface.is_some() && !self.lan && self.directory.is_empty() {
+            return Err("--interface names the network on which others may join: add --lan or --directory".into());
         }
         self.seed.get_or_insert_with(|| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -179,13 +191,15 @@ impl Cli {
         Settings {
             name: if self.headless { bot::name(0) } else { self.name.clone() },
             bot: self.headless,
+            watch: self.watch,
             mesh,
             password: self.password.clone(),
             join: self.join.clone(),
             neighbors: [limits.min, limits.ideal, limits.max],
-            lan: self.lan,
+            lan: self.lan || !self.directory.is_empty(),
             // Who has a ticket knows where to go, and a measured run is nobody else's business unless it was given a name.
-            discover: self.lan || (self.join.is_none() && (!self.headless || self.mesh.is_some())),
+            directories: self.directory.iter().map(ToString::to_string).collect(),
+            discover: self.lan || !self.directory.is_empty() || (self.join.is_none() && (!self.headless || self.mesh.is_some())),
             interface: self.interface.clone(),
             birds: self.birds,
             seed,

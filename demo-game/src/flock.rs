@@ -46,7 +46,7 @@ pub(crate) struct FlockSystems;
 struct Eggs(Timer);
 
 fn begin(mut commands: Commands, mesh: Res<MeshHandle>, settings: Res<Settings>, leaders: Query<(), (With<Leader>, With<Mine>)>) {
-    if !leaders.is_empty() {
+    if !leaders.is_empty() || settings.watch {
         return;
     }
     let home = home(&mesh, settings.seed);

@@ -6,7 +6,10 @@ use bevy_peerflock::prelude::*;
 use crate::chat::{Feed, Line};
 use crate::look::{FAINT, Fonts, INK, flock_color, panel};
 use crate::players::{Player, Players};
-use crate::round::{REST_SECONDS, Round};
+use crate::round::Round;
+use crate::settings::Settings;
+
+mod podium;
 
 /// Most players on the scoreboard; we are always among them.
 const ROWS_MAX: usize = 10;
@@ -16,10 +19,12 @@ const WRITE_EVERY: f32 = 0.2;
 const NOTICE_SECONDS: f64 = 5.0;
 /// Most notices at once.
 const NOTICES_MAX: usize = 4;
-const HINT: &str = "Mouse, WASD or a finger to steer   ·   Enter to chat   ·   F3 shows the mesh";
+const HINT: &str = "Mouse, WASD or a finger to steer   ·   Enter to chat   ·   F3 shows the mesh   ·   Esc twice leaves";
+const WATCHING: &str =
+    "You watch   ·   Tab follows the next flock   ·   Enter to chat   ·   F3 shows the mesh   ·   Esc twice leaves";
 
 pub(crate) fn plugin(app: &mut App) {
-    app.add_systems(Startup, hang).add_systems(Update, (write_scores, tell_time, show_notices, announce_winner));
+    app.add_systems(Startup, hang).add_systems(Update, (write_scores, tell_time, show_notices, podium::show));
 }
 
 #[derive(Component)]
@@ -39,10 +44,8 @@ struct Notices;
 #[derive(Component)]
 struct Notice(f64);
 
-#[derive(Component)]
-struct Banner;
-
-fn hang(mut commands: Commands, fonts: Res<Fonts>) {
+fn hang(mut commands: Commands, fonts: Res<Fonts>, settings: Res<Settings>) {
+    let hint = if settings.watch { WATCHING } else { HINT };
     let corner = Node { position_type: PositionType::Absolute, ..default() };
     commands.spawn((
         panel(Node {
@@ -71,7 +74,7 @@ fn hang(mut commands: Commands, fonts: Res<Fonts>) {
     commands.spawn((
         Node { bottom: px(10), width: percent(100), justify_content: JustifyContent::Center, ..corner },
         Pickable::IGNORE,
-        children![fonts.text(HINT, 12.5, FAINT)],
+        children![fonts.text(hint, 12.5, FAINT)],
     ));
 }
 
@@ -228,55 +231,5 @@ fn show_notices(
             Pickable::IGNORE,
             children![fonts.text(text.clone(), 13.5, ink)],
         ));
-    }
-}
-
-/// While a round rests, its winner stands in the middle of the sky.
-fn announce_winner(
-    mut commands: Commands,
-    round: Res<Round>,
-    players: Res<Players>,
-    fonts: Res<Fonts>,
-    banner: Query<Entity, With<Banner>>,
-) {
-    /// By then the last birds that were on their way have arrived, in seconds.
-    const SETTLED: f32 = 0.7;
-    let since = round.elapsed - (round.length - REST_SECONDS as f32);
-    match (since > SETTLED, banner.iter().next()) {
-        (true, None) if players.len() > 1 => {
-            let (title, color) = match players.winner() {
-                Some(winner) if winner.me => ("You lead the largest flock".into(), flock_color(winner.color)),
-                Some(winner) => (format!("{} leads the largest flock", winner.name), flock_color(winner.color)),
-                None => ("A draw".into(), INK),
-            };
-            let most = players.ranking().first().map_or(0, |first| first.birds);
-            commands.spawn((
-                Banner,
-                Node {
-                    position_type: PositionType::Absolute,
-                    top: percent(26),
-                    width: percent(100),
-                    justify_content: JustifyContent::Center,
-                    ..default()
-                },
-                Pickable::IGNORE,
-                children![(
-                    panel(Node {
-                        padding: UiRect::axes(px(34), px(14)),
-                        flex_direction: FlexDirection::Column,
-                        align_items: AlignItems::Center,
-                        row_gap: px(2),
-                        ..default()
-                    }),
-                    children![
-                        fonts.text(format!("Round {} is over", round.number), 15.0, FAINT),
-                        fonts.bold(title, 36.0, color),
-                        fonts.text(format!("{most} of {} birds", players.birds()), 17.0, INK)
-                    ]
-                )],
-            ));
-        }
-        (false, Some(banner)) => commands.entity(banner).despawn(),
-        _ => {}
     }
 }

@@ -86,8 +86,14 @@ impl Company {
     pub(crate) fn start(bots: usize, player: &Settings, ticket: &str, quiet: bool) -> (Self, Option<io::Error>) {
         let mut company = Self::default();
         for index in 0..bots {
-            let settings =
-                Settings { join: Some(ticket.into()), lan: false, discover: false, interface: None, ..of_bot(index, player) };
+            let settings = Settings {
+                join: Some(ticket.into()),
+                lan: false,
+                discover: false,
+                interface: None,
+                directories: Vec::new(),
+                ..of_bot(index, player)
+            };
             match Bot::start(&settings, Stdio::null(), if quiet { Stdio::null() } else { Stdio::inherit() }) {
                 Ok(bot) => company.0.push(bot),
                 Err(error) => return (company, Some(error)),
@@ -108,5 +114,5 @@ impl Drop for Company {
 pub(crate) fn of_bot(index: usize, player: &Settings) -> Settings {
     // Thrown, not counted up: neighboring seeds would throw the same, one after the other.
     let seed = Dice::new(player.seed.rotate_left(17) ^ index as u64).throw();
-    Settings { name: bot::name(index), bot: true, seed, ..player.clone() }
+    Settings { name: bot::name(index), bot: true, watch: false, seed, ..player.clone() }
 }

@@ -52,6 +52,7 @@ mod round;
 mod screenshot;
 mod settings;
 mod sky;
+mod spectator;
 mod tags;
 mod terminal;
 mod trade;

@@ -6,7 +6,7 @@ use bevy::prelude::*;
 use bevy_peerflock::prelude::*;
 
 use crate::palette;
-use crate::settings::{BOT, Settings};
+use crate::settings::{BOT, Settings, WATCHER};
 use crate::world::{Bird, Leader, clean};
 
 /// Longest name shown, in bytes.
@@ -116,8 +116,11 @@ pub(crate) fn count(
             middle: (birds > 0).then(|| sum / birds as f32),
         }
     };
-    let others = peers.iter().map(|(peer, profile)| player(peer, &profile.name, false, &*profile.data == BOT));
-    players.0 = others.chain([player(mesh.id(), &settings.name, true, settings.bot)]).collect();
+    // Who only watches is no player.
+    let playing = peers.iter().filter(|(_, profile)| &*profile.data != WATCHER);
+    let others = playing.map(|(peer, profile)| player(peer, &profile.name, false, &*profile.data == BOT));
+    let me = (!settings.watch).then(|| player(mesh.id(), &settings.name, true, settings.bot));
+    players.0 = others.chain(me).collect();
     players.0.sort_by_key(|player| player.peer);
 }
 

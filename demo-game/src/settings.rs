@@ -10,6 +10,8 @@ use crate::world::clean;
 
 /// What a bot's profile says beside its name.
 pub(crate) const BOT: &[u8] = b"bot";
+/// What a spectator's profile says.
+pub(crate) const WATCHER: &[u8] = b"watch";
 /// How many players a lobby announces room for: a choice of the game's, the mesh itself has room for more.
 const PLAYERS_MAX: usize = 32;
 
@@ -21,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     /// Whether it is a bot.
     pub(crate) bot: bool,
+    /// Whether it only watches: without a leader, without birds.
+    #[serde(default)]
+    pub(crate) watch: bool,
     /// The mesh to open or to find, where there is no ticket.
     pub(crate) mesh: String,
     /// Opens the mesh.
@@ -33,6 +38,9 @@ pub(crate) struct Settings {
     pub(crate) lan: bool,
     /// Whether to look for others, and to let them find us.
     pub(crate) discover: bool,
+    /// Where players of all the world find each other.
+    #[serde(default)]
+    pub(crate) directories: Vec<String>,
     /// The one network to use.
     pub(crate) interface: Option<String>,
     /// How many birds to bring.
@@ -59,14 +67,22 @@ impl Settings {
         let mut profile = Profile::named(clean(&self.name, Profile::NAME_BYTES_MAX));
         if self.bot {
             profile.data = BOT.into();
+        } else if self.watch {
+            profile.data = WATCHER.into();
         }
         builder = builder
             .profile(profile)
             .lan(self.discover)
+            // Nobody leads what a spectator would adopt.
+            .adopts(!self.watch)
             .neighbors(NeighborLimits::new(min, ideal, max))
             .listing(Listing::new("Murmuration").players_max(PLAYERS_MAX));
         if let Some(password) = &self.password {
             builder = builder.password(password);
+        }
+        // What is none was refused when the command line was read.
+        for directory in self.directories.iter().filter_map(|directory| directory.parse().ok()) {
+            builder = builder.directory(directory);
         }
         match &self.interface {
             _ if !self.lan => builder.loopback_only(),

@@ -5,20 +5,26 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bevy::camera::ScalingMode;
+use bevy::input::InputSystems;
+use bevy::input_focus::InputFocus;
 use bevy::log::LogPlugin;
 use bevy::prelude::*;
 use bevy::window::{MonitorSelection, PresentMode, WindowMode, WindowResolution};
 
 use crate::bot::BotPlugin;
+use crate::chat::Feed;
 use crate::cli::Cli;
 use crate::ending::{self, Ending};
 use crate::game::GamePlugin;
 use crate::player::PlayerPlugin;
 use crate::world::VIEW;
-use crate::{birds_view, chat_box, hud, input, look, mesh_view, screenshot, sky, tags};
+use crate::{birds_view, chat_box, hud, input, look, mesh_view, screenshot, sky, spectator, tags};
 
 /// What is logged unless `RUST_LOG` says otherwise: nothing that a player could not do anything about.
 const LOG: &str = "error,murmuration=warn,bevy_peerflock=error,wgpu=off,wgpu_hal=off,bevy_render::view::window=off";
+
+/// How soon the second Escape has to follow the first, in seconds.
+const LEAVE_WITHIN: f64 = 3.0;
 
 /// Whether a frame was shown: what goes wrong later is no lack of a display.
 static SHOWN: AtomicBool = AtomicBool::new(false);
@@ -91,8 +97,12 @@ fn app(cli: &Cli) -> App {
     .add_plugins((look::plugin, sky::plugin, birds_view::plugin, tags::plugin, hud::plugin, chat_box::plugin))
     .add_plugins(mesh_view::MeshViewPlugin { shown: cli.show_mesh })
     .add_systems(Startup, open_eye)
-    .add_systems(Update, fill_screen);
-    if cli.autopilot || cli.screenshot.is_some() {
+    .add_systems(Update, fill_screen)
+    // Before the chat takes the same key.
+    .add_systems(PreUpdate, leave.after(InputSystems));
+    if cli.watch {
+        app.add_plugins(spectator::plugin);
+    } else if cli.autopilot || cli.screenshot.is_some() {
         app.add_plugins(BotPlugin { talks: false });
     } else {
         app.add_plugins(input::plugin);
@@ -117,6 +127,28 @@ fn open_eye(mut commands: Commands) {
             ..OrthographicProjection::default_2d()
         }),
     ));
+}
+
+/// Escape leaves the game, pressed twice: once is a slip of the hand.
+fn leave(
+    keys: Res<ButtonInput<KeyCode>>,
+    focus: Res<InputFocus>,
+    time: Res<Time>,
+    mut pressed: Local<Option<f64>>,
+    mut feed: ResMut<Feed>,
+    mut exit: MessageWriter<AppExit>,
+) {
+    let now = time.elapsed_secs_f64();
+    // Where somebody types, Escape closes the chat.
+    if focus.get().is_some() || !keys.just_pressed(KeyCode::Escape) {
+        return;
+    }
+    if pressed.is_some_and(|pressed| now - pressed < LEAVE_WITHIN) {
+        exit.write(AppExit::Success);
+    } else {
+        *pressed = Some(now);
+        feed.notice(now, "Press Esc again to leave", None);
+    }
 }
 
 fn fill_screen(keys: Res<ButtonInput<KeyCode>>, mut windows: Query<&mut Window>) {

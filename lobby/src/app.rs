@@ -4,6 +4,7 @@
 
 mod action;
 mod backdrop;
+mod focus;
 mod keys;
 mod live;
 mod model;
@@ -27,6 +28,8 @@ use bevy::text::EditableTextSystems;
 use bevy::window::{PresentMode, WindowResolution};
 use bevy::winit::{UpdateMode, WinitSettings};
 use peerflock::Interface;
+use peerflock::directory::DirectoryAddress;
+use peerflock_lobby::Settings;
 
 use action::Action;
 use model::Model;
@@ -44,6 +47,10 @@ const USUAL: Vec2 = Vec2::new(1280.0, 720.0);
 pub(crate) struct WindowOptions {
     /// The player's name.
     pub(crate) player: String,
+    /// What is remembered from the last time.
+    pub(crate) settings: Settings,
+    /// Directories at which rooms of all the world are.
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// The network to use.
     pub(crate) interface: Option<Interface>,
     /// Where to save a picture of the window before closing it.
@@ -101,8 +108,8 @@ fn open(options: WindowOptions) -> AppExit {
         unfocused_mode: UpdateMode::reactive_low_power(FRAME_UNFOCUSED),
     })
     .insert_resource(ClearColor(theme::DIALOG))
-    .insert_resource(Model::new(options.player, options.interface))
-    .add_systems(Update, (keys::escape, keys::arrows, action::on_tap).before(reduce::act))
+    .insert_resource(Model::new(options.player, options.interface, options.directories, options.settings))
+    .add_systems(Update, (keys::escape, focus::arrows, action::on_tap).before(reduce::act))
     .add_systems(Update, keys::back_to_chat.after(reduce::act))
     .add_systems(Update, (backdrop::fly, fit, || DRAWN.store(true, Ordering::Relaxed)))
     // What was typed just before Enter is in the field only then.
@@ -116,12 +123,14 @@ fn open(options: WindowOptions) -> AppExit {
 /// The parts of the window that know nothing of windows: with them the screens can be drawn into a world without one.
 fn parts(app: &mut App) {
     app.add_message::<Action>()
+        .add_message::<focus::Step>()
         .add_observer(action::on_activate)
         .add_systems(Startup, (backdrop::spawn, |mut commands: Commands| _ = commands.spawn(screens::stage())))
         .add_systems(
             Update,
             (
-                reduce::act,
+                (reduce::search, reduce::act).chain(),
+                focus::step,
                 (update::look, update::enter, update::converse, update::watch).chain(),
                 (screens::draw, screens::dialog::draw).chain(),
                 (screens::browser::draw, screens::members::draw, screens::chat::draw, screens::dialog::peek),

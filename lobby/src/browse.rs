@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use peerflock::directory::DirectoryAddress;
+use peerflock::resolve::{Browser, Interface, ResolveError};
 use peerflock::{FoundMesh, MeshId};
 use serde::Serialize;
 
-use crate::text;
+use crate::{launch, text};
+
+mod filter;
+
+pub use filter::{Filter, in_order, quick_match};
 
 /// What a room's listing says after the game's name, so that rooms and games can be told apart in any list of meshes.
 const GATHERING: &str = " lobby";
@@ -17,6 +23,10 @@ pub struct RoomInfo {
     pub name: String,
     /// The game that is played, or will be.
     pub game: String,
+    /// Which version of the game; empty where nothing is said about it.
+    pub version: String,
+    /// What of the game: a map or a mode; empty where nothing is said about it.
+    pub mode: String,
     /// Whether players gather or play.
     pub stage: Stage,
     /// How many are in it.
@@ -57,6 +67,8 @@ impl RoomInfo {
         Self {
             name: shown(&found.name, "(no name)"),
             game: shown(game, "(unknown)"),
+            version: text::clean_name(&found.version),
+            mode: text::clean_name(&found.mode),
             stage,
             players: found.players,
             players_max: found.players_max,
@@ -70,6 +82,19 @@ impl RoomInfo {
     pub fn is_full(&self) -> bool {
         self.players_max > 0 && self.players >= self.players_max
     }
+}
+
+/// Looks for rooms and games on the local network, and at `directories` for those of the games that this lobby knows. `interface` is the
+/// network to use; `None` for what `PEERFLOCK_INTERFACE` says, or all.
+///
+/// # Errors
+/// See [`BrowserBuilder::start`](peerflock::resolve::BrowserBuilder::start).
+pub fn browser(interface: Option<Interface>, directories: &[DirectoryAddress]) -> Result<Browser, ResolveError> {
+    let mut builder = Browser::builder(interface.unwrap_or_else(Interface::from_environment));
+    for game in launch::GAMES {
+        builder = builder.game(game.name).game(listed_game(game.name, Stage::Gathering));
+    }
+    directories.iter().cloned().fold(builder, |builder, directory| builder.directory(directory)).start()
 }
 
 /// What a mesh's listing calls its game.

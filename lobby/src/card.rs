@@ -17,6 +17,10 @@ pub const COLORS: u8 = 8;
 pub const METADATA_MAX: usize = 6;
 /// Longest key of metadata, in bytes.
 pub const METADATA_KEY_BYTES_MAX: usize = 16;
+/// Longest settings of a room, in bytes of all keys and values.
+pub const SETTINGS_BYTES_MAX: usize = 96;
+/// Longest version of a game, in bytes.
+pub const VERSION_BYTES_MAX: usize = 16;
 /// Longest value of metadata, in bytes.
 pub const METADATA_VALUE_BYTES_MAX: usize = 32;
 
@@ -53,6 +57,11 @@ pub struct RoomFacts {
     pub players_max: u16,
     /// Whether it takes a password.
     pub locked: bool,
+    /// Which version of the game; empty says nothing about it.
+    pub version: String,
+    /// What its owner chose: a map, a mode, whatever the game makes of it. At most [`METADATA_MAX`] entries of [`SETTINGS_BYTES_MAX`] bytes
+    /// together; which of them come first by name are kept.
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Card {
@@ -60,7 +69,7 @@ impl Card {
     pub fn encode(&self) -> Bytes {
         let Self { ready, color, claim, watches, team, playing, closed_from, .. } = *self;
         let (room, metadata) = (self.room.clone(), self.metadata.clone());
-        let wire = WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata };
+        let wire = WireCard::V3 { ready, color, room, claim, watches, team, playing, closed_from, metadata };
         // Facts are cleaned when they are made, so a card is far below every limit; an empty one reads as the default.
         codec::encode(&wire).unwrap_or_default()
     }
@@ -70,11 +79,14 @@ impl Card {
     pub fn decode(data: &[u8]) -> Self {
         match codec::decode(data) {
             Ok(WireCard::V1 { ready, color, room }) => {
-                Self { ready, color: color % COLORS, room: room.map(RoomFacts::cleaned), ..Self::default() }
+                Self { ready, color: color % COLORS, room: room.map(FirstFacts::facts), ..Self::default() }
             }
             Ok(WireCard::V2 { ready, color, room, claim, watches, team, playing, closed_from, metadata }) => {
-                let (color, room) = (color % COLORS, room.map(RoomFacts::cleaned));
-                let metadata = metadata.into_iter().filter_map(|(key, value)| entry(&key, &value)).take(METADATA_MAX).collect();
+                let (color, room, metadata) = (color % COLORS, room.map(FirstFacts::facts), entries(metadata));
+                Self { ready, color, room, claim, watches, team, playing, closed_from, metadata }
+            }
+            Ok(WireCard::V3 { ready, color, room, claim, watches, team, playing, closed_from, metadata }) => {
+                let (color, room, metadata) = (color % COLORS, room.map(RoomFacts::cleaned), entries(metadata));
                 Self { ready, color, room, claim, watches, team, playing, closed_from, metadata }
             }
             Err(_) => Self::default(),
@@ -89,14 +101,47 @@ pub fn entry(key: &str, value: &str) -> Option<(String, String)> {
     (is_short && !key.is_empty()).then_some((key, value))
 }
 
+/// Entries as they may be shown: what breaks a limit is left out.
+pub(crate) fn entries(entries: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    entries.into_iter().filter_map(|(key, value)| entry(&key, &value)).take(METADATA_MAX).collect()
+}
+
 impl RoomFacts {
+    /// The setting that is shown in lists: a map or a mode.
+    pub const MODE: &str = "mode";
+
+    /// The mode, or nothing.
+    pub fn mode(&self) -> &str {
+        self.settings.get(Self::MODE).map_or("", String::as_str)
+    }
+
     /// Facts within their limits: a game's name that can be shown, and between 2 and [`PLAYERS_MAX`] players.
     pub fn new(game: &str, players_max: u16, locked: bool) -> Self {
-        Self { game: text::clean_name(game), players_max: players_max.clamp(2, PLAYERS_MAX), locked }
+        let (game, players_max) = (text::clean_name(game), players_max.clamp(2, PLAYERS_MAX));
+        Self { game, players_max, locked, version: String::new(), settings: BTreeMap::new() }
+    }
+
+    /// The same, of this version of the game.
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = text::clean_name(version);
+        self.version.truncate(self.version.floor_char_boundary(VERSION_BYTES_MAX));
+        self
+    }
+
+    /// The same, with these settings; what breaks a limit is left out.
+    pub fn settings(mut self, settings: BTreeMap<String, String>) -> Self {
+        let mut bytes = 0;
+        let fits = |key: &String, value: &mut String| {
+            bytes += key.len() + value.len();
+            bytes <= SETTINGS_BYTES_MAX
+        };
+        self.settings = entries(settings);
+        self.settings.retain(fits);
+        self
     }
 
     fn cleaned(self) -> Self {
-        Self::new(&self.game, self.players_max, self.locked)
+        Self::new(&self.game, self.players_max, self.locked).version(&self.version).settings(self.settings)
     }
 }
 
@@ -106,9 +151,21 @@ enum WireCard {
     V1 {
         ready: bool,
         color: u8,
-        room: Option<RoomFacts>,
+        room: Option<FirstFacts>,
     },
     V2 {
+        ready: bool,
+        color: u8,
+        room: Option<FirstFacts>,
+        claim: Option<u32>,
+        watches: bool,
+        team: u8,
+        playing: bool,
+        closed_from: Option<u32>,
+        metadata: BTreeMap<String, String>,
+    },
+    /// With versions and settings of rooms.
+    V3 {
         ready: bool,
         color: u8,
         room: Option<RoomFacts>,
@@ -119,6 +176,20 @@ enum WireCard {
         closed_from: Option<u32>,
         metadata: BTreeMap<String, String>,
     },
+}
+
+/// A room's facts before they had versions and settings.
+#[derive(Serialize, Deserialize)]
+struct FirstFacts {
+    game: String,
+    players_max: u16,
+    locked: bool,
+}
+
+impl FirstFacts {
+    fn facts(self) -> RoomFacts {
+        RoomFacts::new(&self.game, self.players_max, self.locked)
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +210,9 @@ mod tests {
         let old = [0, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0];
         assert_eq!(Card::decode(&old), card, "who has an earlier lobby is shown with what it says");
         let card = Card { claim: Some(9), team: 2, closed_from: Some(5), ..card };
-        assert_eq!(&card.encode()[..], [1, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 1, 9, 0, 2, 0, 1, 5, 0]);
+        let old = [1, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 1, 9, 0, 2, 0, 1, 5, 0];
+        assert_eq!(Card::decode(&old), card);
+        assert_eq!(&card.encode()[..], [2, 1, 3, 1, 4, b'f', b'i', b's', b'h', 4, 0, 0, 0, 1, 9, 0, 2, 0, 1, 5, 0]);
     }
 
     #[test]
@@ -153,8 +226,10 @@ mod tests {
     fn metadata_has_limits_and_the_largest_card_fits() {
         let long = |n: usize| ("k".repeat(METADATA_KEY_BYTES_MAX - 1) + &n.to_string(), "v".repeat(METADATA_VALUE_BYTES_MAX));
         let metadata: BTreeMap<String, String> = (0..METADATA_MAX).map(long).collect();
-        let room = Some(RoomFacts::new(&"x".repeat(24), PLAYERS_MAX, true));
-        let card = Card { room, claim: Some(u32::MAX), closed_from: Some(u32::MAX), metadata, ..Card::default() };
+        let settings = (0..9).map(|n| (n.to_string(), "s".repeat(SETTINGS_BYTES_MAX / 3 - 1))).collect();
+        let facts = RoomFacts::new(&"x".repeat(24), PLAYERS_MAX, true).version(&"v".repeat(99)).settings(settings);
+        assert_eq!((facts.settings.len(), facts.version.len()), (3, VERSION_BYTES_MAX));
+        let card = Card { room: Some(facts), claim: Some(u32::MAX), closed_from: Some(u32::MAX), metadata, ..Card::default() };
         assert!(card.encode().len() <= peerflock::Profile::DATA_BYTES_MAX, "{}", card.encode().len());
         assert_eq!(Card::decode(&card.encode()), card);
         let many = Card { metadata: (0..9).map(|n| (n.to_string(), "\u{202E}x".into())).collect(), ..Card::default() };
@@ -168,7 +243,7 @@ mod tests {
         let boast = WireCard::V1 {
             ready: false,
             color: 200,
-            room: Some(RoomFacts { game: "\u{202E}x\n".repeat(30), players_max: 60_000, locked: false }),
+            room: Some(FirstFacts { game: "\u{202E}x\n".repeat(30), players_max: 60_000, locked: false }),
         };
         let card = Card::decode(&codec::encode(&boast).unwrap());
         let facts = card.room.unwrap();

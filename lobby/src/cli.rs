@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use peerflock::Interface;
 use peerflock::directory::DirectoryAddress;
+use peerflock_lobby::Filter;
 use peerflock_lobby::card::PLAYERS_MAX;
 
 /// Meet before you play: rooms on your network, without a server.
@@ -19,6 +20,9 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) common: Common,
+    /// In this terminal, without a window
+    #[arg(long, conflicts_with = "screenshot")]
+    pub(crate) tui: bool,
     /// With the window: save a picture of it and close it
     #[arg(long, value_name = "FILE", value_parser = picture)]
     pub(crate) screenshot: Option<PathBuf>,
@@ -30,9 +34,12 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// What to call you
-    #[arg(long, global = true, value_name = "NAME", env = "USER", hide_env = true, default_value = "Player")]
-    pub(crate) player: String,
+    /// What to call you [default: what you said last, or your name on this machine]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) player: Option<String>,
+    /// Find rooms across the internet at this directory, too, as host or host:port, and list there what you open; may be given several times
+    #[arg(long = "at", global = true, value_name = "DIRECTORY")]
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// The network to use, by the name of its interface; `lo` stays on this machine [default: all]
     #[arg(long, global = true, value_name = "NAME", env = "PEERFLOCK_INTERFACE", value_parser = interface)]
     pub(crate) interface: Option<Interface>,
@@ -48,6 +55,8 @@ pub(crate) enum Command {
         /// How long to look
         #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
         seconds: Duration,
+        #[command(flatten)]
+        which: Which,
     },
     /// List them again and again, until Ctrl+C
     Watch {
@@ -57,6 +66,8 @@ pub(crate) enum Command {
         /// End after so long
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         seconds: Option<Duration>,
+        #[command(flatten)]
+        which: Which,
     },
     /// Open a room and stay in it; what you type is said to everyone
     Create {
@@ -69,6 +80,9 @@ pub(crate) enum Command {
         /// How many players there is room for
         #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=i64::from(PLAYERS_MAX)))]
         players: u16,
+        /// A map or a mode, shown in lists
+        #[arg(long, value_name = "MODE")]
+        mode: Option<String>,
         #[command(flatten)]
         stay: Stay,
     },
@@ -82,6 +96,26 @@ pub(crate) enum Command {
         password: Option<String>,
         #[command(flatten)]
         stay: Stay,
+    },
+    /// Join the best room for you, or open one, and stay in it
+    Quick {
+        #[command(flatten)]
+        stay: Stay,
+    },
+    /// Say something in a room, and leave once it was heard
+    Say {
+        /// The room's name on this network, or an invitation to it
+        #[arg(value_name = "NAME|INVITATION")]
+        room: String,
+        /// What to say
+        #[arg(value_name = "LINE")]
+        line: String,
+        /// The room's password, if it has one
+        #[arg(long, env = "PEERFLOCK_PASSWORD", hide_env_values = true)]
+        password: Option<String>,
+        /// What happens as one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Find out why others cannot be reached: this machine, its networks and its router
     Doctor {
@@ -118,8 +152,36 @@ pub(crate) enum Command {
     },
 }
 
-/// How to be in a room from the terminal.
+/// Which rooms to list.
 #[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Only those with all these words in name, game or mode
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    pub(crate) search: String,
+    /// Only those with a free seat
+    #[arg(long)]
+    pub(crate) free: bool,
+    /// Only those without a password
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+impl Which {
+    /// The same as the list's filter.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter { search: self.search.clone(), free: self.free, open: self.open, ..Filter::default() }
+    }
+}
+
+impl Common {
+    /// What to call the player.
+    pub(crate) fn name(&self) -> &str {
+        self.player.as_deref().unwrap_or("Player")
+    }
+}
+
+/// How to be in a room from the terminal.
+#[derive(Debug, Default, Args)]
 pub(crate) struct Stay {
     /// Leave after so long [default: at the end of standard input, or Ctrl+C]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -130,6 +192,12 @@ pub(crate) struct Stay {
     /// Be ready: when somebody starts the game, start it here too
     #[arg(long)]
     pub(crate) ready: bool,
+    /// Press Start as soon as so many others are ready
+    #[arg(long, value_name = "N", conflicts_with = "watch")]
+    pub(crate) start: Option<usize>,
+    /// Show the invitation as a code for a camera, too
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) qr: bool,
     /// Come to watch, without a seat
     #[arg(long, conflicts_with = "ready")]
     pub(crate) watch: bool,
@@ -141,9 +209,12 @@ pub(crate) struct Stay {
 const EXAMPLES: &str = "\
 Examples:
   cargo lobby                                             The window
+  cargo lobby -- --tui                                    The same in this terminal
   cargo lobby -- list --json                              What is there, for scripts
   cargo lobby -- create --name Friday --password dusk     Open a room
   cargo lobby -- join Friday --password dusk              Join it
+  cargo lobby -- say Friday 'back in five' --password dusk
+  cargo lobby -- --at directory.example.org               Rooms of all the world
   cargo lobby -- doctor                                   Why can nobody reach me?
   cargo lobby -- --interface lo                           Stay on this machine
 
@@ -187,7 +258,7 @@ mod tests {
     fn common_flags_may_come_after_the_command() {
         let cli = parse("list --json --interface lo --seconds 0.5").unwrap();
         assert_eq!(cli.common.interface, Some(Interface::Loopback));
-        assert!(matches!(cli.command, Some(Command::List { json: true, seconds }) if seconds == Duration::from_millis(500)));
+        assert!(matches!(cli.command, Some(Command::List { json: true, seconds, .. }) if seconds == Duration::from_millis(500)));
     }
 
     #[test]
@@ -198,6 +269,9 @@ mod tests {
             ("create", "--name"),
             ("create --name x --players 1", "1"),
             ("--screenshot x.jpg", "PNG"),
+            ("--tui --screenshot x.png", "--tui"),
+            ("join x --watch --start 2", "--start"),
+            ("say x", "LINE"),
             ("dance", "dance"),
         ] {
             let error = parse(line).unwrap_err();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
+use peerflock::directory::DirectoryAddress;
 use peerflock::{Interface, Ticket};
 
 use crate::start::Handover;
@@ -12,11 +13,13 @@ use crate::start::Handover;
 mod build;
 mod find;
 mod output;
+mod room_game;
 
 use build::Build;
 use output::Output;
 
 pub use find::{Found, GAME_VARIABLE, find};
+pub use room_game::RoomGame;
 
 /// A game that can be launched from a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub struct Order {
     pub ticket: Option<Ticket>,
     /// The network to use; `None` for the game's own default.
     pub interface: Option<Interface>,
+    /// Whether only to watch.
+    pub watch: bool,
+    /// Directories at which players across the internet find each other.
+    pub directories: Vec<DirectoryAddress>,
 }
 
 /// A game on its way or under way. Dropping it lets the game go on by itself, but ends a build.
@@ -115,7 +122,15 @@ pub enum LaunchError {
 impl Order {
     /// Opens the game's mesh, as the room's starter does.
     pub fn open(player: &str, handover_mesh: &str, password: String, interface: Option<Interface>) -> Self {
-        Self { player: player.to_owned(), mesh: handover_mesh.to_owned(), password: Some(password), ticket: None, interface }
+        Self {
+            player: player.to_owned(),
+            mesh: handover_mesh.to_owned(),
+            password: Some(password),
+            ticket: None,
+            interface,
+            watch: false,
+            directories: Vec::new(),
+        }
     }
 
     /// Joins the game that a room was handed.
@@ -126,7 +141,21 @@ impl Order {
             password: Some(handover.password()),
             ticket: handover.ticket.parse().ok(),
             interface,
+            watch: false,
+            directories: Vec::new(),
         }
+    }
+
+    /// The same, with these directories.
+    pub fn at(mut self, directories: &[DirectoryAddress]) -> Self {
+        self.directories = directories.to_vec();
+        self
+    }
+
+    /// The same, only to watch.
+    pub fn watching(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// The game's command line. Values come in the same word as their flag, so that none is taken for a flag itself.
@@ -134,8 +163,14 @@ impl Order {
         let mut arguments = vec![format!("--name={}", self.player), "--bots=0".to_owned()];
         match &self.ticket {
             Some(ticket) => arguments.push(format!("--join={ticket}")),
-            None => arguments.extend([format!("--mesh={}", self.mesh), "--print-ticket".to_owned()]),
+            None => arguments.push(format!("--mesh={}", self.mesh)),
         }
+        arguments.extend(self.directories.iter().map(|directory| format!("--directory={directory}")));
+        if self.watch {
+            arguments.push("--watch".to_owned());
+        }
+        // Whoever plays can let others in.
+        arguments.push("--print-ticket".to_owned());
         // Without `--lan` the game stays on this machine.
         match self.interface.clone().unwrap_or_else(Interface::from_environment) {
             Interface::Loopback => {}
@@ -283,6 +318,8 @@ mod tests {
             password: Some("hunter2".into()),
             ticket: None,
             interface: Some(Interface::Loopback),
+            watch: false,
+            directories: Vec::new(),
         }
     }
 

@@ -26,6 +26,7 @@
 //! # The parts
 //! - [`Room`] is the place: members with name, color, readiness and round trip; chat; starting the game. [`RoomOptions`]
 //!   opens or joins one, [`RoomError`] says in a player's words why not.
+//! - [`LobbyPlugin`] keeps a room going in a Bevy game; [`LobbyRoom`] is the resource, [`LobbyEvent`] the messages.
 //! - [`RoomInfo`] is a line of the list: what a [`Browser`](peerflock::resolve::Browser) found, cleaned for show.
 //! - [`chat`] is what is shown of the talk, which the mesh's own [chat](peerflock::service::chat) carries: bounded, cleaned by
 //!   [`text`], each sender held to a pace, the last lines passed on to who comes late.
@@ -34,9 +35,11 @@
 //! - [`card`] is what members say of themselves.
 //!
 //! # How a game starts
-//! Somebody presses Start. Every lobby whose player is ready agrees by itself. When all have, the starter draws a fresh
+//! Somebody presses Start. Every lobby whose player is ready agrees by itself. When all have, it counts down for five seconds, in
+//! which anybody can stop it. Then the starter draws a fresh
 //! 32-byte secret, opens the game's own mesh with it, and sends the room the secret and a ticket; each lobby then launches its
-//! game into that mesh. Nobody outside of the room can follow, and the room stays open behind the game.
+//! game into that mesh, at the same moment of the room's clock, with the same seed, players and settings. Who comes later is let in by
+//! one who plays. Nobody outside of the room can follow, and the room stays open behind the game.
 //!
 //! # Limits
 //! Nobody in a room is trusted with more than a seat. Text is cleaned where it arrives, history, names and rates are bounded
@@ -46,17 +49,23 @@
 pub mod browse;
 pub mod card;
 pub mod chat;
+mod invite;
 pub mod launch;
+mod plugin;
 mod room;
 pub mod seats;
+pub mod settings;
 pub mod start;
 
-pub use browse::{RoomInfo, Stage};
+pub use browse::{Filter, RoomInfo, Stage};
 pub use card::{Card, RoomFacts};
 pub use chat::SayError;
-pub use launch::{Launch, LaunchEvent};
+pub use invite::QrSquare;
+pub use launch::{Launch, LaunchEvent, RoomGame};
 pub use peerflock::service::chat::text;
+pub use plugin::{LobbyEvent, LobbyPlugin, LobbyRoom};
 pub use room::{Room, RoomError, RoomEvent, RoomMember, RoomOptions, WATCHERS_MAX};
+pub use settings::{Recent, Settings};
 pub use start::Handover;
 
 /// Compiles what the book says.

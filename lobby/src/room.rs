@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use peerflock::service::chat::{self as talk, Audience, ChatEvent, ChatLine};
-use peerflock::{Event, Listing, Member, PeerId, PeerMesh, Profile, RemovalError, Ticket};
+use peerflock::{Event, Member, PeerId, PeerMesh, Profile, RemovalError, Ticket};
 
-use crate::browse::{self, Stage};
 use crate::card::{self, COLORS, Card, RoomFacts};
 use crate::chat::{Chat, Line, LineTo, SayError, Speaker};
 use crate::seats::{self, NoSeat};
-use crate::start::{self, Handover, StartAction, StartMessage, Starting, WhyNot};
+use crate::start::{self, Handover, StartMessage, Starting};
 use crate::text;
 
+mod game;
 mod options;
 mod sitting;
 
@@ -37,6 +37,14 @@ pub struct Room {
     seat_told: Option<bool>,
     owner: Option<PeerId>,
     starting: Starting,
+    /// The game that all were told of and that has not begun yet, until when at the latest, and whether we opened it.
+    due: Option<(Handover, Instant, bool)>,
+    /// What comes of what we did, to be told at the next poll.
+    told: Vec<RoomEvent>,
+    /// How many sit, as the network was last told.
+    listed: usize,
+    /// How often we asked to be let into the game that is under way.
+    asked: usize,
     /// Who is here, as last told: kept so that a farewell has a name.
     known: BTreeMap<PeerId, (String, Card)>,
     /// Until when whoever shows up was there before us.
@@ -87,10 +95,14 @@ pub enum RoomEvent {
     Removed(String),
     /// Somebody changed name, color or readiness, or the room's facts became known.
     Changed,
-    /// All agreed and we are the starter: open the game, then tell [`Room::game_opened`] or [`Room::game_failed`].
+    /// All agreed, and the game starts when this moment has come, unless somebody stops it: see [`Room::cancel_start`].
+    Countdown(Instant),
+    /// The countdown is over and we are the starter: open the game, then tell [`Room::game_opened`] or [`Room::game_failed`].
     OpenGame,
-    /// All agreed and the game is open: join it.
+    /// The game is open: join it. All are told at the same moment of the room's clock.
     JoinGame(Handover),
+    /// The game that we opened begins: the others join it at this moment.
+    GameBegins(Handover),
     /// All agreed; this one's game is opening.
     GameOpening(String),
     /// The game does not start; words for the player.
@@ -100,7 +112,8 @@ pub enum RoomEvent {
 impl Room {
     /// The room that `mesh`, started with [`RoomOptions`], is.
     pub fn new(mesh: PeerMesh, options: &RoomOptions) -> Self {
-        let (color, room) = (mesh.id().0[0] % COLORS, options.facts());
+        let color = options.color.unwrap_or_else(|| mesh.id().0[0]) % COLORS;
+        let room = options.facts();
         let card = Card { color, room, watches: options.watch, ..Card::default() };
         let now = Instant::now();
         let alone = mesh.members().len() < 2;
@@ -113,6 +126,10 @@ impl Room {
             seat_told: None,
             owner: None,
             starting: Starting::new(mesh.id()),
+            due: None,
+            told: Vec::new(),
+            asked: 0,
+            listed: 0,
             known: BTreeMap::new(),
             greeting_until: if alone { now } else { now + GREETING_GRACE },
             mesh,
@@ -168,15 +185,56 @@ impl Room {
         self.card.ready
     }
 
+    /// Whether we are here only to watch: by choice, or as no seat was free.
+    pub fn watches(&self) -> bool {
+        self.card.watches || matches!(self.seat(), Err(NoSeat::Taken | NoSeat::Closed))
+    }
+
     /// Whether a start of the game is being agreed or under way.
     pub fn is_starting(&self) -> bool {
         self.starting.is_under_way()
     }
 
-    /// Says that we are ready, or not.
+    /// Says that we are ready, or not. Who takes it back stops the countdown.
     pub fn set_ready(&mut self, ready: bool) {
         if self.card.ready != ready {
             self.card.ready = ready;
+            self.show_card();
+            if !ready {
+                let told = self.cancel_start();
+                self.told.extend(told);
+            }
+        }
+    }
+
+    /// Changes something of the room for all: a map, a mode, whatever the game makes of it. An empty value takes the entry away. False
+    /// if the room is not ours, or a limit of [`RoomFacts`] is in the way; nothing changed then.
+    pub fn set_setting(&mut self, key: &str, value: &str) -> bool {
+        let (true, Some(facts), Some((key, value))) =
+            (self.owner() == Some(self.mesh.id()), self.card.room.clone(), card::entry(key, value))
+        else {
+            return false;
+        };
+        let mut settings = facts.settings.clone();
+        if value.is_empty() {
+            settings.remove(&key)
+        } else {
+            settings.insert(key, value)
+        };
+        let wanted = settings.len();
+        let facts = facts.settings(settings);
+        if facts.settings.len() != wanted {
+            return false;
+        }
+        self.card.room = Some(facts);
+        self.show_card();
+        true
+    }
+
+    /// Takes this of the [`COLORS`]; one whom others have, too, may move on to another.
+    pub fn set_color(&mut self, color: u8) {
+        if self.card.color != color % COLORS {
+            self.card.color = color % COLORS;
             self.show_card();
         }
     }
@@ -230,6 +288,20 @@ impl Room {
         self.card.closed_from.is_some()
     }
 
+    /// From now on each may say one line in so much time; `None` lets all talk as fast as they like again. Only the owner can; who owns
+    /// the room after us goes on with it.
+    ///
+    /// # Errors
+    /// [`SayError::NotModerator`] if the room is not ours. Nothing changed then.
+    pub fn set_slow_mode(&mut self, every: Option<Duration>) -> Result<(), SayError> {
+        self.talk()?.set_slow_mode(every)
+    }
+
+    /// The time between two lines of each, in slow mode.
+    pub fn slow_mode(&self) -> Option<Duration> {
+        self.talk.as_ref().and_then(talk::Chat::slow_mode)
+    }
+
     /// Removes somebody for good: what that one knows no longer opens the room, under whatever name. Only the owner can. Invitations
     /// made before no longer work either; [`ticket`](Self::ticket) makes a new one.
     ///
@@ -273,46 +345,9 @@ impl Room {
         self.talk.as_ref().ok_or(SayError::Closed)
     }
 
-    /// Asks everyone whether to start the game; `round` is a fresh random number. What comes of it arrives from
-    /// [`poll`](Self::poll).
-    pub fn start_game(&mut self, round: u64, now: Instant) -> Vec<RoomEvent> {
-        if self.card.watches || matches!(self.seat(), Err(NoSeat::Taken | NoSeat::Closed)) {
-            return vec![RoomEvent::NoSeat(self.no_seat_words())];
-        }
-        // Who watches is not asked; who has just come and not sat down yet is.
-        let seated = self.seated();
-        let stands = |peer: &PeerId| self.known.get(peer).is_none_or(|(_, card)| card.claim.is_none() && !card.watches);
-        let members = self.members();
-        let players = members.iter().filter(|member| !member.me && (seated.contains(&member.peer) || stands(&member.peer)));
-        let others: Vec<(PeerId, bool)> = players.map(|member| (member.peer, member.ready)).collect();
-        let actions = self.starting.propose(round, &others, now);
-        self.act(actions)
-    }
-
-    /// The game that [`RoomEvent::OpenGame`] asked for is open.
-    pub fn game_opened(&mut self, handover: Handover) -> Vec<RoomEvent> {
-        let actions = self.starting.opened(handover);
-        self.enter_game();
-        self.act(actions)
-    }
-
-    /// The game that [`RoomEvent::OpenGame`] asked for did not open.
-    pub fn game_failed(&mut self, why: &str) -> Vec<RoomEvent> {
-        let actions = self.starting.failed(why);
-        self.act(actions)
-    }
-
-    /// The game is over for us, whatever ended it: we are back in the room.
-    pub fn game_over(&mut self) {
-        if self.card.playing {
-            self.card.playing = false;
-            self.show_card();
-        }
-    }
-
     /// Takes in what happened since the last call.
     pub fn poll(&mut self, now: Instant) -> Vec<RoomEvent> {
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.told);
         for event in self.mesh.try_events() {
             self.hear(event, now, &mut events);
         }
@@ -321,8 +356,14 @@ impl Room {
         }
         let actions = self.starting.tick(now);
         events.extend(self.act(actions));
+        self.begin_together(now, &mut events);
         self.settle(&mut events);
         self.sit_down(now, &mut events);
+        let seated = self.seated().len();
+        if seated != self.listed {
+            self.listed = seated;
+            self.show_listing();
+        }
         events
     }
 
@@ -378,6 +419,10 @@ impl Room {
                 }
             }
             ChatEvent::Deleted(id) => _ = self.chat.amend(&id, None),
+            ChatEvent::SlowMode(Some(every)) => {
+                self.chat.note(format!("slow mode: each of us says one line in {} s", every.as_secs()));
+            }
+            ChatEvent::SlowMode(None) => self.chat.note("slow mode is over"),
             ChatEvent::Flooding(peer) => {
                 let name = self.name_of(peer);
                 self.chat.note(format!("{name} is writing too fast; some lines are not shown"));
@@ -404,33 +449,6 @@ impl Room {
         self.chat.push(Line { number: 0, speaker, text: line.text, id: line.id, to, earlier, edited: line.edited, mentions_me });
     }
 
-    fn enter_game(&mut self) {
-        (self.card.ready, self.card.playing) = (false, true);
-        self.show_card();
-    }
-
-    /// Does what starting the game asks for, and tells the rest.
-    fn act(&mut self, actions: Vec<StartAction>) -> Vec<RoomEvent> {
-        let mut events = Vec::new();
-        for action in actions {
-            match action {
-                StartAction::Send(to, message) => {
-                    if let Err(error) = self.mesh.send(to, start::TOPIC, message.encode()) {
-                        tracing::debug!(%error, "a start message could not be sent");
-                    }
-                }
-                StartAction::Open => events.push(RoomEvent::OpenGame),
-                StartAction::Join(handover) => {
-                    self.enter_game();
-                    events.push(RoomEvent::JoinGame(handover));
-                }
-                StartAction::Waiting(starter) => events.push(RoomEvent::GameOpening(self.name_of(starter))),
-                StartAction::Off(why) => events.push(RoomEvent::GameOff(self.words(&why))),
-            }
-        }
-        events
-    }
-
     /// Learns the room's facts from the others if we do not know them, and takes a color that nobody before us has.
     fn settle(&mut self, events: &mut Vec<RoomEvent>) {
         let before = self.card.clone();
@@ -451,9 +469,14 @@ impl Room {
     /// Shows our card to the members, and the room's facts to the network.
     fn show_card(&self) {
         self.mesh.set_profile(Profile { name: self.player.clone(), data: self.card.encode() });
+        self.show_listing();
+    }
+
+    fn show_listing(&self) {
         if let Some(facts) = &self.card.room {
-            let game = browse::listed_game(&facts.game, Stage::Gathering);
-            self.mesh.set_listing(Listing::new(game).players_max(facts.players_max.into()));
+            // Who watches is a member like the others, and takes no seat.
+            let listing = options::listing(facts).players(self.seated().len()).public(self.mesh.listing().public);
+            self.mesh.set_listing(listing);
         }
     }
 
@@ -470,22 +493,6 @@ impl Room {
         known
             .or_else(|| self.members().into_iter().find(|member| member.peer == peer).map(|member| member.name))
             .unwrap_or_else(|| NAMELESS.to_owned())
-    }
-
-    /// Why the game does not start, with names.
-    fn words(&self, why: &WhyNot) -> String {
-        let names = |peers: &[PeerId]| peers.iter().map(|peer| self.name_of(*peer)).collect::<Vec<_>>().join(", ");
-        match why {
-            WhyNot::NotReady(peers) => format!("Not ready yet: {}. The game starts when everybody is.", names(peers)),
-            WhyNot::Silent(peers) => format!("No answer from {}. Try again in a moment.", names(peers)),
-            why => {
-                let mut words = why.to_string();
-                if let Some(first) = words.get(..1).map(str::to_uppercase) {
-                    words.replace_range(..1, &first);
-                }
-                words + "."
-            }
-        }
     }
 }
 

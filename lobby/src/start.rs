@@ -4,13 +4,16 @@
 //! starter                         everyone else
 //!    | -- Propose(round) ---------> |   ready?
 //!    | <-- Answer(round, yes) ----- |   one "no", one silence, one farewell: nothing happens, and all learn why
+//!    | -- Count(round) -----------> |   five, four, three...
+//!    | <-- Cancel(round) ---------- |   anybody may, until it is over; then all learn who did
 //!    | opens the game, gets its ticket
 //!    | -- Go(round, hand-over) ---> |   each joins the game with the ticket
 //! ```
 //!
 //! Two who press Start at once are told apart by their identifiers: the smaller one starts, the other agrees to it. If the
 //! starter leaves on the way, the others are free again at once. If it dies just as it hands over, and only some have heard it, these
-//! pass on what they heard: whoever agreed still follows, into a game that needs no starter any more.
+//! pass on what they heard: whoever agreed still follows, into a game that needs no starter any more. Who comes while the game is under
+//! way asks somebody who plays, and is told how to join.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +29,8 @@ pub use message::{Answer, BadHandover, Handover, StartMessage};
 pub const TOPIC: Topic = Topic(2);
 /// How long the starter waits for everybody's answer. A lobby answers by itself, so this only waits for the network.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(4);
+/// How long all count down once they have agreed. Anybody can stop it.
+pub const COUNTDOWN: Duration = Duration::from_secs(5);
 /// How long everybody waits for the starter's game to open, once all agreed. Long enough to build it first.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(180);
 /// How long after the hand-over its starter's death makes us pass it on.
@@ -42,6 +47,10 @@ pub struct Starting {
     joined: Option<(u64, PeerId, Handover, Instant)>,
     /// The round that we agreed to when its starter died, and until when we follow; `None` until the next tick.
     orphaned: Option<(u64, Option<Instant>)>,
+    /// How to join the game that we are in: for who comes later.
+    running: Option<Handover>,
+    /// Whom we asked to let us into the game that is under way.
+    knocked: Option<PeerId>,
 }
 
 /// What is to be done. The caller does it, in order.
@@ -55,6 +64,8 @@ pub enum StartAction {
     Join(Handover),
     /// Somebody else proposed and we agreed: it may start any moment.
     Waiting(PeerId),
+    /// All agreed: it starts when this moment has come, unless somebody stops it.
+    Counting(Instant),
     /// The game does not start, and why. Nothing was launched.
     Off(WhyNot),
 }
@@ -70,6 +81,8 @@ pub enum WhyNot {
     Changed,
     /// Somebody else is just starting it.
     Busy,
+    /// This one stopped the countdown.
+    Canceled(PeerId),
     /// The starter left, or its game did not open.
     StarterFailed(String),
 }
@@ -82,7 +95,12 @@ enum Stage {
         waiting: BTreeSet<PeerId>,
         deadline: Instant,
     },
-    /// All agreed; our game opens.
+    /// All agreed; we count down.
+    Counting {
+        round: u64,
+        until: Instant,
+    },
+    /// The countdown is over; our game opens.
     Opening {
         round: u64,
         deadline: Instant,
@@ -92,18 +110,29 @@ enum Stage {
         round: u64,
         starter: PeerId,
         deadline: Instant,
+        /// Until when it counts down, once all have agreed.
+        counting: Option<Instant>,
     },
 }
 
 impl Starting {
     /// For the member that we are.
     pub fn new(me: PeerId) -> Self {
-        Self { me, stage: Stage::Idle, joined: None, orphaned: None }
+        Self { me, stage: Stage::Idle, joined: None, orphaned: None, running: None, knocked: None }
     }
 
     /// Whether a start is under way: ours or one that we agreed to.
     pub fn is_under_way(&self) -> bool {
         !matches!(self.stage, Stage::Idle)
+    }
+
+    /// When the countdown ends, while there is one.
+    pub fn counts_until(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Counting { until, .. } => Some(until),
+            Stage::Agreed { counting, .. } => counting,
+            _ => None,
+        }
     }
 
     /// We press Start. `round` is a fresh random number, `others` is who else is here, with whether they are ready.
@@ -129,35 +158,89 @@ impl Starting {
         match message {
             StartMessage::Propose { round } => self.asked(from, round, ready, now),
             StartMessage::Answer { round, answer } => self.answered(from, round, answer, now),
-            StartMessage::Off { round, why } => match self.stage {
+            StartMessage::Off { round, why, by } => match self.stage {
                 Stage::Agreed { round: agreed, starter, .. } if agreed == round && starter == from => {
                     self.stage = Stage::Idle;
-                    vec![StartAction::Off(WhyNot::StarterFailed(why))]
+                    vec![StartAction::Off(by.map_or(WhyNot::StarterFailed(why), WhyNot::Canceled))]
                 }
                 _ => Vec::new(),
             },
             StartMessage::Go { round, handover } => match self.stage {
                 Stage::Agreed { round: agreed, starter, .. } if agreed == round && starter == from => {
-                    self.stage = Stage::Idle;
-                    match handover.checked() {
-                        Ok(handover) => {
-                            self.joined = Some((round, from, handover.clone(), now + PASS_ON_FOR));
-                            vec![StartAction::Join(handover)]
-                        }
-                        Err(error) => vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))],
-                    }
+                    self.joined = Some((round, from, handover.clone(), now + PASS_ON_FOR));
+                    self.follow(handover)
                 }
                 // We agreed to nothing of the kind.
                 _ => Vec::new(),
             },
             StartMessage::PassedOn { round, handover } => self.passed_on(round, handover),
+            StartMessage::Count { round, milliseconds } => match &mut self.stage {
+                Stage::Agreed { round: agreed, starter, counting, .. } if *agreed == round && *starter == from => {
+                    let until = now + Duration::from_millis(milliseconds.into()).min(COUNTDOWN);
+                    *counting = Some(until);
+                    vec![StartAction::Counting(until)]
+                }
+                _ => Vec::new(),
+            },
+            StartMessage::Cancel { round } => match self.stage {
+                Stage::Asking { round: ours, .. } | Stage::Counting { round: ours, .. } if ours == round => {
+                    self.off(Some(round), WhyNot::Canceled(from))
+                }
+                // Too late: the game opens.
+                _ => Vec::new(),
+            },
+            StartMessage::MayI => match &self.running {
+                Some(handover) => {
+                    vec![StartAction::Send(Target::One(from), StartMessage::Running { handover: handover.clone() })]
+                }
+                None => Vec::new(),
+            },
+            StartMessage::Running { handover } if self.knocked == Some(from) && !self.is_under_way() => self.follow(handover),
+            StartMessage::Running { .. } => Vec::new(),
         }
     }
 
+    /// We want no start now. Where it counts down, or everybody is still being asked, whoever counts is told.
+    pub fn cancel(&mut self) -> Vec<StartAction> {
+        match self.stage {
+            Stage::Asking { round, .. } | Stage::Counting { round, .. } => {
+                let me = self.me;
+                self.off(Some(round), WhyNot::Canceled(me))
+            }
+            Stage::Agreed { round, starter, .. } => {
+                vec![StartAction::Send(Target::One(starter), StartMessage::Cancel { round })]
+            }
+            Stage::Idle | Stage::Opening { .. } => Vec::new(),
+        }
+    }
+
+    /// Asks `peer`, who plays, how to join the game that is under way.
+    pub fn knock(&mut self, peer: PeerId) -> Vec<StartAction> {
+        if self.is_under_way() {
+            return Vec::new();
+        }
+        self.knocked = Some(peer);
+        vec![StartAction::Send(Target::One(peer), StartMessage::MayI)]
+    }
+
+    /// The game that we are in can be joined by this ticket of ours: whoever comes later is told, though the starter may be gone.
+    pub fn ticket(&mut self, ticket: &str) {
+        if let Some(running) = &mut self.running {
+            ticket.clone_into(&mut running.ticket);
+        }
+    }
+
+    /// We are in no game any more.
+    pub fn game_over(&mut self) {
+        self.running = None;
+    }
+
     /// Our game is open, and this is how to join it.
-    pub fn opened(&mut self, handover: Handover) -> Vec<StartAction> {
+    pub fn opened(&mut self, mut handover: Handover) -> Vec<StartAction> {
         let Stage::Opening { round, .. } = self.stage else { return Vec::new() };
         self.stage = Stage::Idle;
+        handover.seed = round;
+        self.running = Some(handover.clone());
         vec![StartAction::Send(Target::All, StartMessage::Go { round, handover })]
     }
 
@@ -199,6 +282,10 @@ impl Starting {
                 let silent = waiting.iter().copied().collect();
                 self.off(Some(*round), WhyNot::Silent(silent))
             }
+            Stage::Counting { round, until } if now >= *until => {
+                self.stage = Stage::Opening { round: *round, deadline: now + OPEN_DEADLINE };
+                vec![StartAction::Open]
+            }
             Stage::Opening { round, deadline } if now >= *deadline => {
                 self.off(Some(*round), WhyNot::StarterFailed("the game took too long to open".into()))
             }
@@ -217,10 +304,21 @@ impl Starting {
         if !follows && !agreed {
             return Vec::new();
         }
-        (self.stage, self.orphaned) = (Stage::Idle, None);
+        self.follow(handover)
+    }
+
+    /// Into the game, if it can be joined.
+    fn follow(&mut self, handover: Handover) -> Vec<StartAction> {
+        (self.stage, self.orphaned, self.knocked) = (Stage::Idle, None, None);
         match handover.checked() {
-            Ok(handover) => vec![StartAction::Join(handover)],
-            Err(error) => vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))],
+            Ok(handover) => {
+                self.running = Some(handover.clone());
+                vec![StartAction::Join(handover)]
+            }
+            Err(error) => {
+                self.joined = None;
+                vec![StartAction::Off(WhyNot::StarterFailed(error.to_string()))]
+            }
         }
     }
 
@@ -230,25 +328,26 @@ impl Starting {
             // Both pressed Start: the smaller identifier starts. It gets our yes and we get its no, or the other way round.
             Stage::Asking { round: ours, .. } if from < self.me => {
                 let ours = *ours;
-                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE, counting: None };
                 vec![
-                    StartAction::Send(Target::All, StartMessage::Off { round: ours, why: String::new() }),
+                    StartAction::Send(Target::All, StartMessage::Off { round: ours, why: String::new(), by: None }),
                     answer(Answer::Yes),
                     StartAction::Waiting(from),
                 ]
             }
-            Stage::Agreed { starter, .. } if from < *starter => {
-                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+            // Once all have agreed and it counts down, that is settled.
+            Stage::Agreed { starter, counting: None, .. } if from < *starter => {
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE, counting: None };
                 vec![answer(Answer::Yes), StartAction::Waiting(from)]
             }
             Stage::Agreed { starter, .. } if from == *starter => {
-                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE, counting: None };
                 vec![answer(Answer::Yes)]
             }
-            Stage::Asking { .. } | Stage::Opening { .. } | Stage::Agreed { .. } => vec![answer(Answer::Busy)],
-            Stage::Idle if !ready => vec![answer(Answer::NotReady)],
-            Stage::Idle => {
-                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE };
+            _ if self.is_under_way() => vec![answer(Answer::Busy)],
+            _ if !ready => vec![answer(Answer::NotReady)],
+            _ => {
+                self.stage = Stage::Agreed { round, starter: from, deadline: now + OPEN_DEADLINE, counting: None };
                 vec![answer(Answer::Yes), StartAction::Waiting(from)]
             }
         }
@@ -266,8 +365,9 @@ impl Starting {
                 if !waiting.is_empty() {
                     return Vec::new();
                 }
-                self.stage = Stage::Opening { round, deadline: now + OPEN_DEADLINE };
-                vec![StartAction::Open]
+                let (until, milliseconds) = (now + COUNTDOWN, COUNTDOWN.as_millis() as u32);
+                self.stage = Stage::Counting { round, until };
+                vec![StartAction::Send(Target::All, StartMessage::Count { round, milliseconds }), StartAction::Counting(until)]
             }
             Answer::NotReady => self.off(Some(round), WhyNot::NotReady(vec![from])),
             Answer::Busy => self.off(Some(round), WhyNot::Busy),
@@ -277,7 +377,8 @@ impl Starting {
     /// Back to idle; whoever agreed to our `round` learns it.
     fn off(&mut self, round: Option<u64>, why: WhyNot) -> Vec<StartAction> {
         self.stage = Stage::Idle;
-        let tell = round.map(|round| StartAction::Send(Target::All, StartMessage::Off { round, why: why.to_string() }));
+        let by = if let WhyNot::Canceled(peer) = why { Some(peer) } else { None };
+        let tell = round.map(|round| StartAction::Send(Target::All, StartMessage::Off { round, why: why.to_string(), by }));
         tell.into_iter().chain([StartAction::Off(why)]).collect()
     }
 }
@@ -288,6 +389,7 @@ impl fmt::Display for WhyNot {
             Self::NotReady(_) => f.write_str("not everybody is ready yet"),
             Self::Silent(_) => f.write_str("somebody did not answer; try again"),
             Self::Changed => f.write_str("somebody came or left just now; press Start again"),
+            Self::Canceled(_) => f.write_str("somebody stopped the countdown"),
             Self::Busy => f.write_str("somebody else is starting the game just now"),
             Self::StarterFailed(why) if why.is_empty() => f.write_str("the start was called off"),
             Self::StarterFailed(why) => f.write_str(why),
@@ -300,6 +402,7 @@ impl fmt::Debug for Stage {
         f.write_str(match self {
             Self::Idle => "Idle",
             Self::Asking { .. } => "Asking",
+            Self::Counting { .. } => "Counting",
             Self::Opening { .. } => "Opening",
             Self::Agreed { .. } => "Agreed",
         })

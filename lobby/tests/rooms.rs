@@ -200,3 +200,27 @@ fn a_room_that_is_not_there_and_a_command_without_a_display_say_what_to_do() {
     assert!(words.contains("no display") && words.contains("--help"), "{words}");
     assert!(!windowless.stdout.is_empty(), "it lists instead");
 }
+
+#[test]
+fn one_line_is_said_and_heard_and_the_list_is_sieved() {
+    let room = name("sieve");
+    let mut ada = Visitor::start(&["create", "--name", &room, "--mode", "marsh", "--player", "Ada"]);
+    ada.until("opening", |event| is(event, "opened"));
+    let said = run(&["say", &room, "back in five", "--player", "Bo", "--json"]);
+    assert!(said.status.success(), "{said:?}");
+    ada.until("line", |event| is(event, "said") && event["text"] == "back in five" && event["from"] == "Bo");
+    ada.until("farewell", |event| is(event, "left") && event["name"] == "Bo");
+
+    let listed = |words: &[&str]| -> Vec<Value> {
+        let output = run(&[&["list", "--json", "--seconds", "2"], words].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let here = |rooms: &[Value]| rooms.iter().any(|listed| listed["name"] == *room);
+    let found = listed(&["--search", &format!("{} MARSH", room.to_uppercase()), "--free", "--open"]);
+    assert!(here(&found) && found[0]["mode"] == "marsh", "{found:?}");
+    assert!(!here(&listed(&["--search", &format!("{room} moor")])));
+
+    let nowhere = run(&["say", "a room that nobody ever opened", "hello?"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8(nowhere.stderr).unwrap().contains("lobby -- list"), "it says what to do");
+}

@@ -1,9 +1,10 @@
 //! A directory: a small service anyone can run, at which members of a mesh find each other across the internet.
 //!
-//! It is no game server: nothing of a game goes through it, and when it is gone play goes on. It knows a mesh by a name that only who
+//! It is no game server: it knows nothing of a game, and when it is gone play goes on. It knows a mesh by a name that only who
 //! knows its name and password can make, and keeps for each member a sealed note that only such people can read; it learns neither, and
-//! nobody else can change or withdraw what one has registered. It tells two that cannot reach each other to try at the same time. What a
-//! mesh tells of itself [publicly](crate::Listing::public) whoever knows the game's name can read, its directory as well.
+//! nobody else can change or withdraw what one has registered. It tells two that cannot reach each other to try at the same time; and where
+//! no way opens, and nobody is there through whom they could hear each other, it relays their packets, which it cannot read. What a mesh
+//! tells of itself [publicly](crate::Listing::public) whoever knows the game's name can read, its directory as well.
 //!
 //! ```no_run
 //! use peerflock::PeerMesh;
@@ -29,6 +30,7 @@ mod dial;
 mod http;
 mod limits;
 mod public;
+mod relays;
 mod service;
 mod store;
 mod wire;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use peerflock_proto::{Candidate, CloseReason, Event, Input, LinkId, Output};
+use peerflock_proto::{Candidate, CloseReason, Event, Input, LinkId, Output, is_relay};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -273,7 +273,8 @@ impl Driver {
 
     /// Asks how far a member is, by what every QUIC endpoint answers.
     fn probe(&mut self, address: SocketAddr) {
-        let Some(probes) = &mut self.probes else { return };
+        // Where a relayed link ends there is nothing to be asked.
+        let Some(probes) = self.probes.as_mut().filter(|_| !is_relay(address)) else { return };
         while probes.try_join_next().is_some() {}
         if probes.len() < PROBES_MAX {
             let shared = self.shared.clone();

@@ -59,8 +59,8 @@ pub fn load_or_create(game: &str) -> Result<Identity, IdentityError> {
     load_or_create_at(&game_folder(game).ok_or(IdentityError::NoFolder)?.join(FILE_NAME))
 }
 
-/// Where what is kept for `game` lies, in the user's folder for settings.
-pub(crate) fn game_folder(game: &str) -> Option<PathBuf> {
+/// Where what is kept for `game` lies, in the user's folder for settings. `None` where the system does not say where that is.
+pub fn game_folder(game: &str) -> Option<PathBuf> {
     // What a file system may not like in a name is left out.
     let folder: String =
         game.chars().map(|letter| if letter.is_alphanumeric() || "-_".contains(letter) { letter } else { '-' }).collect();

@@ -70,6 +70,8 @@ pub struct LinkMetrics {
     pub peer: PeerId,
     /// Where.
     pub address: SocketAddr,
+    /// Whether a directory carries it, for want of a direct way: then the address is made up, and it carries little.
+    pub relayed: bool,
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
     /// Bytes sent per second of late, everything on the wire above UDP included.
@@ -127,6 +129,7 @@ impl LinkMetrics {
             link: info.link,
             peer: info.peer,
             address: traffic.address.unwrap_or(info.address),
+            relayed: peerflock_proto::is_relay(info.address),
             rtt: info.rtt,
             bytes_sent_per_second: traffic.bytes_sent_per_second,
             bytes_received_per_second: traffic.bytes_received_per_second,

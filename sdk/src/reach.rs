@@ -8,19 +8,24 @@
 //! | [`run`](self::run) | where do others see us, who is not linked that should be, and when to try (again) |
 //! | [`offer`] | what two that want a link tell each other: where they may be; over the mesh, or sealed, by a directory |
 //! | [`punch`] | which packets to send when, within a budget, until one comes through from either end |
+//! | [`mapping`] | does the router open a port where it is asked to, and which [`gateway`] is it |
 //! | [`doctor`] | why can nobody reach me, in words that help a player |
 //!
-//! Where nothing gets through nothing is lost: floods and messages reach the two by others, and it is tried again later.
+//! Where nothing gets through nothing is lost: floods and messages reach the two by others, and it is tried again later. Two who have no
+//! others ask the directory that introduced them to carry their packets, until there is a direct way, or others.
 
 pub mod doctor;
+mod gateway;
+mod mapping;
 mod offer;
 mod punch;
 mod run;
 
 use std::sync::Arc;
 
-use peerflock_proto::Topic;
+use peerflock_proto::{PeerId, Topic};
 
+pub(crate) use mapping::Mapper;
 pub(crate) use run::Reach;
 
 /// The topic of what members tell each other about ways: of the mesh itself, below those of services.
@@ -30,6 +35,10 @@ pub(crate) const TOPIC: Topic = Topic(1);
 pub(crate) trait Courier: Send + Sync + std::fmt::Debug {
     /// Sends `letter`, if that can be. Nobody is told if it cannot.
     fn send(&self, letter: &[u8]);
+
+    /// Asks for packets to and from `peer`, whom it reaches, to be carried. If that can be, [`Arrived::Relayed`](crate::link::probe::Arrived)
+    /// tells.
+    fn relay(&self, peer: PeerId);
 }
 
 /// Somebody who can be told something.

@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PASSWORD: &str = "dusk";
 /// Where things are in a window of 1280 by 720, in pixels.
 const OPEN_A_ROOM: (i32, i32) = (1_144, 133);
-const FIRST_ROOM: (i32, i32) = (600, 241);
+const FIRST_ROOM: (i32, i32) = (600, 300);
+const ITS_HEART: (i32, i32) = (93, 300);
+const SETTINGS: (i32, i32) = (1_188, 48);
+const INVITE: (i32, i32) = (1_200, 48);
+const SECOND_MEMBER: (i32, i32) = (200, 240);
 const READY: (i32, i32) = (125, 650);
 const START: (i32, i32) = (315, 650);
 /// Windows stand side by side.
@@ -47,6 +51,15 @@ fn c5_4_two_meet_in_a_lobby_and_leave_it_into_one_game() {
     let listed = list(&room).expect("it was there just now");
     assert_eq!((&listed["locked"], &listed["players"]), (&true.into(), &1.into()), "{listed}");
 
+    // Ben takes a color in the settings, searches, and marks the room.
+    ben.click(SETTINGS);
+    screen.picture("8-settings");
+    ben.keys(&["Escape"]);
+    ben.click(ITS_HEART);
+    let settings = screen.folder.join("Ben/peerflock/lobby/settings.json");
+    until("the favorite is remembered", || std::fs::read_to_string(&settings).is_ok_and(|text| text.contains(&room)));
+    screen.picture("9-favorite");
+
     // Ben finds it, and is told that a wrong password is wrong.
     screen.try_until("a wrong password is said to be wrong", || {
         ben.keys(&["Escape"]);
@@ -72,10 +85,25 @@ fn c5_4_two_meet_in_a_lobby_and_leave_it_into_one_game() {
     until("both are heard", || said("Ann", "welcome Ben") == 1 && said("Ben", "hello Ann") == 1);
     screen.picture("4-chat");
 
-    // Both are ready, and Ann starts the game.
+    // An invitation to be read by a camera, and what can be done about somebody.
+    ann.click(INVITE);
+    ben.click(SECOND_MEMBER);
+    screen.picture("10-invite-and-member");
+    ann.keys(&["Escape"]);
+    ben.keys(&["Escape"]);
+
+    // Both are ready. Ann starts the game, Ben stops the countdown, and both are told.
     ben.click(READY);
     ann.click(READY);
     screen.picture("5-ready");
+    screen.try_until("Ben stops the countdown", || {
+        ann.click(START);
+        screen.picture("11-countdown");
+        // The same button, which says Stop while it counts.
+        ben.click(START);
+        ann.says("Ben stopped the countdown", Duration::from_secs(6)) && ben.says("You stopped", Duration::from_secs(2))
+    });
+    assert!(game_of(&room).is_none(), "no game was opened");
     screen.try_until("the game opens", || {
         ann.click(START);
         let started = Instant::now();

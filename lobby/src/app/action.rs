@@ -3,7 +3,7 @@
 use bevy::prelude::*;
 use bevy::ui::{InteractionDisabled, Pressed};
 use bevy::ui_widgets::{Activate, Button};
-use peerflock::MeshId;
+use peerflock::{MeshId, PeerId};
 
 /// Something the player asked for, with mouse or keyboard.
 #[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
@@ -30,8 +30,42 @@ pub(crate) enum Action {
     ToggleReady,
     /// Ask everyone to start the game.
     StartGame,
+    /// Walk into the best room there is, or open one.
+    QuickMatch,
+    /// Show this room first from now on, or no longer.
+    Favorite(MeshId),
+    /// See only rooms with a free seat, or all.
+    OnlyFree,
+    /// See only rooms without a password, or all.
+    OnlyOpen,
+    /// See only rooms in which players gather, or games as well.
+    OnlyGathering,
+    /// Back into the room with this place among those where we were.
+    ComeBack(usize),
+    /// Show the room's invitation.
+    Share,
     /// Copy the room's invitation.
     CopyInvite,
+    /// See what can be done about a member.
+    Member(PeerId),
+    /// Stop hearing this member, or hear it again.
+    Mute(PeerId),
+    /// Remove this member from the room.
+    Remove(PeerId),
+    /// Say something to this member alone.
+    Whisper(PeerId),
+    /// See what the owner can decide.
+    Door,
+    /// Close the room to those who come, or open it.
+    ToggleClosed,
+    /// Slow all talk in the room down, or no longer.
+    ToggleSlow,
+    /// Open the settings.
+    Settings,
+    /// Take this color.
+    Color(u8),
+    /// Be the same player the next time, or another one.
+    ToggleIdentity,
     /// Ask whether to leave the room.
     AskToLeave,
     /// Take the notice away.

@@ -1,15 +1,12 @@
-//! Keys that mean the same everywhere: Enter in a field, Esc, and the arrows in a list.
+//! Keys that mean the same everywhere: Enter in a field, and Esc. The arrows are in [`focus`](super::focus).
 
 use bevy::input::keyboard::{Key, KeyboardInput};
 use bevy::input_focus::{FocusCause, FocusedInput, InputFocus, InputFocusVisible};
 use bevy::prelude::*;
 use bevy::text::{EditableText, TextEdit};
-use bevy::ui::InteractionDisabled;
-use bevy::ui_widgets::ScrollIntoView;
 
 use super::action::{Action, Does};
 use super::model::Model;
-use super::screens::browser;
 use super::widgets::field::Field;
 
 /// Enter in a field does what the field is for.
@@ -54,28 +51,6 @@ pub(crate) fn escape(keys: Res<ButtonInput<KeyCode>>, model: Res<Model>, mut act
     }
 }
 
-/// Up and down walk through the list of rooms.
-pub(crate) fn arrows(
-    keys: Res<ButtonInput<KeyCode>>,
-    model: Res<Model>,
-    list: Option<Single<&Children, With<browser::List>>>,
-    entries: Query<Has<InteractionDisabled>, With<browser::Entry>>,
-    mut focus: ResMut<InputFocus>,
-    mut visible: ResMut<InputFocusVisible>,
-    mut commands: Commands,
-) {
-    let (Some(list), None, None) = (list, &model.dialog, &model.entering) else { return };
-    let back = keys.just_pressed(KeyCode::ArrowUp);
-    if !back && !keys.just_pressed(KeyCode::ArrowDown) {
-        return;
-    }
-    if let Some(next) = browser::step(&list, focus.get(), &entries, back) {
-        focus.set(next, FocusCause::Navigated);
-        visible.0 = true;
-        commands.trigger(ScrollIntoView { entity: next });
-    }
-}
-
 /// Who has clicked something in a room goes on typing: the chat has the focus again. Who uses the keyboard stays where they are.
 pub(crate) fn back_to_chat(
     mut actions: MessageReader<Action>,
@@ -83,7 +58,7 @@ pub(crate) fn back_to_chat(
     fields: Query<(Entity, &Field)>,
     mut focus: ResMut<InputFocus>,
 ) {
-    let clicked = [Action::CopyInvite, Action::ToggleReady, Action::StartGame, Action::Say, Action::Dismiss];
+    let clicked = [Action::ToggleReady, Action::StartGame, Action::Say, Action::Dismiss];
     if actions.read().filter(|action| clicked.contains(action)).count() > 0
         && !visible.0
         && let Some((line, _)) = fields.iter().find(|(_, field)| **field == Field::Line)

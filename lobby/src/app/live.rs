@@ -15,6 +15,11 @@ pub(crate) struct LiveText(Of<String>);
 #[derive(Component)]
 pub(crate) struct LiveColor(Of<Color>);
 
+/// The color of the edge is what this says.
+#[derive(Component)]
+#[require(BorderColor)]
+pub(crate) struct LiveEdge(Of<Color>);
+
 /// Shown while this says so, and not even there otherwise.
 #[derive(Component)]
 pub(crate) struct LiveShown(Of<bool>);
@@ -31,6 +36,10 @@ pub(crate) fn color(of: impl Fn(&Model) -> Color + Send + Sync + 'static) -> Liv
     LiveColor(Box::new(of))
 }
 
+pub(crate) fn edge(of: impl Fn(&Model) -> Color + Send + Sync + 'static) -> LiveEdge {
+    LiveEdge(Box::new(of))
+}
+
 pub(crate) fn shown(of: impl Fn(&Model) -> bool + Send + Sync + 'static) -> LiveShown {
     LiveShown(Box::new(of))
 }
@@ -44,6 +53,7 @@ pub(crate) fn follow(
     model: Res<Model>,
     mut texts: Query<(&LiveText, &mut Text)>,
     mut colors: Query<(&LiveColor, Option<&mut TextColor>, &mut BackgroundColor)>,
+    mut edges: Query<(&LiveEdge, &mut BorderColor)>,
     mut shown: Query<(&LiveShown, &mut Node)>,
     enabled: Query<(Entity, &LiveEnabled, Has<InteractionDisabled>)>,
     mut commands: Commands,
@@ -60,6 +70,9 @@ pub(crate) fn follow(
             Some(mut text) => _ = text.set_if_neq(TextColor(now)),
             None => _ = background.set_if_neq(BackgroundColor(now)),
         }
+    }
+    for (live, mut edge) in &mut edges {
+        edge.set_if_neq(BorderColor::all(live.0(&model)));
     }
     for (live, mut node) in &mut shown {
         let now = if live.0(&model) { Display::Flex } else { Display::None };

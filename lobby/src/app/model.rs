@@ -1,26 +1,32 @@
 //! What the window shows, and nothing about how.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
+use peerflock::directory::DirectoryAddress;
 use peerflock::resolve::Browser;
-use peerflock::{FoundMesh, Interface, MeshId, StartingMesh, Ticket};
-use peerflock_lobby::{Launch, Room, RoomInfo, RoomMember, RoomOptions};
+use peerflock::{FoundMesh, Interface, MeshId, PeerId, StartingMesh, Ticket};
+use peerflock_lobby::browse::{self, in_order};
+use peerflock_lobby::{Filter, Launch, QrSquare, Room, RoomInfo, RoomMember, RoomOptions, Settings, Stage};
 
 /// How long a notice stays.
 const NOTICE_STAYS: Duration = Duration::from_secs(8);
 /// Looking for less than this, nobody can say yet that there is nothing.
 const LOOK_AROUND: Duration = Duration::from_millis(2_500);
-/// Seats of a room unless chosen otherwise.
-const SEATS: u16 = 8;
-
 /// Everything.
 #[derive(Resource)]
 pub(crate) struct Model {
     /// What to call the player.
     pub(crate) player: String,
+    /// What is remembered from one day to the next.
+    pub(crate) settings: Settings,
+    /// What of the list is to be seen.
+    pub(crate) filter: Filter,
     /// The network to use, where it was said.
     pub(crate) interface: Option<Interface>,
+    /// Directories at which rooms of all the world are.
+    pub(crate) directories: Vec<DirectoryAddress>,
     /// Looks for meshes; `None` when the system does not let us.
     pub(crate) browser: Option<Browser>,
     /// Why it does not.
@@ -64,6 +70,14 @@ pub(crate) enum About {
     Invite,
     /// Whether to leave the room.
     Leave,
+    /// An invitation to the room that we are in, to be copied, or read by a camera.
+    Share { ticket: Ticket, code: Option<QrSquare> },
+    /// What to do about somebody in the room.
+    Member { peer: PeerId },
+    /// What the owner decides about the room.
+    Door,
+    /// The player's own settings.
+    Settings,
 }
 
 /// On the way into a room.
@@ -82,6 +96,10 @@ pub(crate) struct Visit {
     pub(crate) members: Vec<RoomMember>,
     /// Somebody's game is opening: who agreed waits for it.
     pub(crate) opening: Option<String>,
+    /// Whom we do not want to hear.
+    pub(crate) muted: BTreeSet<PeerId>,
+    /// Whether the room is remembered as one that we were in.
+    pub(crate) remembered: bool,
 }
 
 /// A game on its way or under way.
@@ -102,15 +120,29 @@ pub(crate) struct Notice {
     until: Instant,
 }
 
+impl Visit {
+    pub(crate) fn new(room: Room) -> Self {
+        Self { members: room.members(), room, opening: None, muted: BTreeSet::new(), remembered: false }
+    }
+}
+
 impl Model {
-    pub(crate) fn new(player: String, interface: Option<Interface>) -> Self {
-        let (browser, blind) = match Browser::start(interface.clone().unwrap_or_else(Interface::from_environment)) {
+    pub(crate) fn new(
+        player: String,
+        interface: Option<Interface>,
+        directories: Vec<DirectoryAddress>,
+        settings: Settings,
+    ) -> Self {
+        let (browser, blind) = match browse::browser(interface.clone(), &directories) {
             Ok(browser) => (Some(browser), None),
             Err(error) => (None, Some(error.to_string())),
         };
         Self {
             player,
+            settings,
+            filter: Filter::default(),
             interface,
+            directories,
             browser,
             blind,
             looking_since: Instant::now(),
@@ -148,13 +180,39 @@ impl Model {
         self.found.iter().map(|(_, info)| info).find(|info| info.mesh == mesh)
     }
 
+    /// The lines of the list to be seen, in their order.
+    pub(crate) fn shown(&self) -> Vec<&RoomInfo> {
+        let mut shown: Vec<&RoomInfo> = self.found.iter().map(|(_, info)| info).filter(|info| self.filter.fits(info)).collect();
+        in_order(&mut shown, |info| info, &self.settings.favorites);
+        shown
+    }
+
+    /// What is remembered is written down. What the system says against it is told once, not at every click.
+    pub(crate) fn remember(&self) {
+        if let Err(error) = self.settings.save() {
+            tracing::warn!(%error, "the settings could not be saved");
+        }
+    }
+
+    /// How many seconds it still counts down.
+    pub(crate) fn countdown(&self) -> Option<u64> {
+        let left = self.visit.as_ref()?.room.countdown(Instant::now())?;
+        Some(left.as_millis().div_ceil(1_000) as u64)
+    }
+
+    /// Whether others play already, and we could go after them.
+    pub(crate) fn can_follow(&self) -> bool {
+        let Some(visit) = &self.visit else { return false };
+        self.play.is_none() && visit.room.can_join_running()
+    }
+
     /// Whether there was time to find anything.
     pub(crate) fn has_looked(&self) -> bool {
         self.looking_since.elapsed() > LOOK_AROUND
     }
 
     /// The member of the room with this place in the list.
-    pub(crate) fn member(&self, peer: peerflock::PeerId) -> Option<&RoomMember> {
+    pub(crate) fn member(&self, peer: PeerId) -> Option<&RoomMember> {
         self.visit.as_ref()?.members.iter().find(|member| member.peer == peer)
     }
 
@@ -163,6 +221,9 @@ impl Model {
         let visit = self.visit.as_ref()?;
         if self.play.is_some() {
             return Some("The game is running.".into());
+        }
+        if let Some(seconds) = self.countdown().filter(|seconds| *seconds > 0) {
+            return Some(format!("The game starts in {seconds} s. Anybody can stop it."));
         }
         if visit.room.is_starting() {
             return Some("Starting...".into());
@@ -182,8 +243,22 @@ impl Model {
     }
 }
 
+/// What pressing the button of a line on the list does.
+pub(crate) fn way_in(info: &RoomInfo) -> &'static str {
+    match info.stage {
+        // A game has no place to watch it from.
+        Stage::Playing if info.is_full() => "Full",
+        Stage::Playing => "Play",
+        Stage::Gathering if info.is_full() => "Watch",
+        Stage::Gathering => "Join",
+    }
+}
+
 impl About {
+    /// Seats of a room unless chosen otherwise.
+    pub(crate) const SEATS: u16 = 8;
+
     pub(crate) fn open_room() -> Self {
-        Self::OpenRoom { seats: SEATS }
+        Self::OpenRoom { seats: Self::SEATS }
     }
 }

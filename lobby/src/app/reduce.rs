@@ -6,9 +6,10 @@ use bevy::clipboard::Clipboard;
 use bevy::prelude::*;
 use bevy::text::EditableText;
 use peerflock::{FoundMesh, MeshId, PeerMeshBuilder, Ticket};
+use peerflock_lobby::browse::quick_match;
 use peerflock_lobby::card::PLAYERS_MAX;
 use peerflock_lobby::launch::{self, Order};
-use peerflock_lobby::{RoomError, RoomInfo, RoomOptions, Stage, text};
+use peerflock_lobby::{QrSquare, RoomError, RoomInfo, RoomOptions, Stage, text};
 
 use super::action::Action;
 use super::model::{About, Entering, Model};
@@ -16,6 +17,18 @@ use super::update;
 use super::widgets::field::{self, Field};
 
 type Fields<'w, 's> = Query<'w, 's, (&'static Field, &'static mut EditableText)>;
+
+mod house;
+
+/// What is typed into the search is looked for at once.
+pub(crate) fn search(mut model: ResMut<Model>, fields: Query<(&Field, &EditableText), Changed<EditableText>>) {
+    for (field, input) in &fields {
+        let typed = input.value().to_string();
+        if *field == Field::Search && model.filter.search != typed {
+            model.filter.search = typed;
+        }
+    }
+}
 
 /// Does what was asked for.
 pub(crate) fn act(
@@ -27,8 +40,10 @@ pub(crate) fn act(
     for action in actions.read() {
         if let Some(name) = field::value(Field::Player, &fields) {
             let name = text::clean_name(&name);
-            if !name.is_empty() {
+            if !name.is_empty() && name != model.player {
+                model.settings.player.clone_from(&name);
                 model.player = name;
+                model.remember();
             }
         }
         match *action {
@@ -55,7 +70,21 @@ pub(crate) fn act(
                 }
             }
             Action::StartGame => start_game(&mut model),
+            Action::QuickMatch => quick(&mut model),
+            Action::Favorite(mesh) => favorite(&mut model, mesh),
+            Action::OnlyFree => model.filter.free = !model.filter.free,
+            Action::OnlyOpen => model.filter.open = !model.filter.open,
+            Action::OnlyGathering => model.filter.gathering = !model.filter.gathering,
+            Action::ComeBack(index) => come_back(&mut model, index),
+            Action::Share => share(&mut model),
             Action::CopyInvite => copy_invite(&mut model, &mut clipboard),
+            Action::Member(peer) => model.ask(About::Member { peer }, None),
+            Action::Door => model.ask(About::Door, None),
+            Action::Settings => model.ask(About::Settings, None),
+            Action::Mute(_) | Action::Remove(_) | Action::Whisper(_) | Action::ToggleClosed | Action::ToggleSlow => {
+                house::act(&mut model, *action, &fields);
+            }
+            Action::Color(_) | Action::ToggleIdentity => house::personal(&mut model, *action),
             Action::AskToLeave => model.ask(About::Leave, None),
             Action::Dismiss => model.notice = None,
         }
@@ -78,9 +107,49 @@ fn enter(model: &mut Model, mesh: MeshId) {
         join_game(model, &found, None);
     } else {
         let mut options = options(model);
+        options.watch = info.is_full();
         let builder = options.join(&found, None);
         begin(model, info.name, builder, options, None);
     }
+}
+
+/// Into the best room there is, or into one of our own.
+fn quick(model: &mut Model) {
+    let game = launch::GAMES[0];
+    let best = quick_match(model.found.iter().map(|(_, info)| info), game.name, "").map(|info| info.mesh);
+    match best {
+        Some(mesh) => enter(model, mesh),
+        None => {
+            let (name, mut options) = (text::clean_name(&format!("{}'s room", model.player)), options(model));
+            let builder = options.create(&name, None, game.name, About::SEATS);
+            begin(model, name, builder, options, None);
+        }
+    }
+}
+
+fn favorite(model: &mut Model, mesh: MeshId) {
+    if let Some(name) = model.info(mesh).map(|info| info.name.clone()) {
+        model.settings.toggle_favorite(&name);
+        model.remember();
+    }
+}
+
+/// Back to where we were, by the invitation that was kept.
+fn come_back(model: &mut Model, index: usize) {
+    let Some(recent) = model.settings.recent.get(index) else { return };
+    // Whom the list shows, the list knows better: the invitation may be old.
+    if let Some((found, _)) = model.found.iter().find(|(_, info)| info.name == recent.name && info.stage == Stage::Gathering) {
+        let mesh = found.mesh;
+        model.dialog = None;
+        return enter(model, mesh);
+    }
+    let Ok(ticket) = recent.ticket.parse::<Ticket>() else { return };
+    if ticket.needs_password() {
+        return model.ask(About::InvitePassword { ticket }, None);
+    }
+    let mut options = options(model);
+    let builder = options.join_by_ticket(&ticket, None);
+    begin(model, text::clean_name(ticket.name()), builder, options, None);
 }
 
 /// Does what the dialog is for.
@@ -111,6 +180,7 @@ fn submit(model: &mut Model, fields: &mut Fields) {
             join_game(model, found, Some(password));
         }
         About::Password { found } => {
+            options.watch = RoomInfo::of(found).is_full();
             let builder = options.join(found, Some(&password));
             begin(model, RoomInfo::of(found).name, builder, options, Some(about.clone()));
         }
@@ -135,6 +205,7 @@ fn submit(model: &mut Model, fields: &mut Fields) {
                 visit.room.leave(update::GOODBYE);
             }
         }
+        About::Share { .. } | About::Member { .. } | About::Door | About::Settings => model.dialog = None,
     }
 }
 
@@ -147,7 +218,9 @@ fn take_nickname(model: &mut Model, fields: &mut Fields) {
     if let Some((_, mut corner)) = fields.iter_mut().find(|(field, _)| **field == Field::Player) {
         corner.editor_mut().set_text(&name);
     }
+    model.settings.player.clone_from(&name);
     model.player = name;
+    model.remember();
 }
 
 /// Begins to enter; `again` is the question to come back to when the answer was wrong.
@@ -181,13 +254,19 @@ fn join_game(model: &mut Model, found: &FoundMesh, password: Option<String>) {
         password,
         ticket: None,
         interface: model.interface.clone(),
+        watch: false,
+        directories: model.directories.clone(),
     };
     let again = found.locked.then(|| About::Password { found: Box::new(found.clone()) });
     update::play(model, order, None, again);
 }
 
 fn options(model: &Model) -> RoomOptions {
-    RoomOptions::new(model.player.clone()).on(model.interface.clone())
+    let mut options = RoomOptions::new(model.player.clone()).on(model.interface.clone());
+    options.directories.clone_from(&model.directories);
+    options.color = model.settings.color;
+    options.identity = model.settings.keep_identity.then(|| model.settings.identity());
+    options
 }
 
 fn seats(model: &mut Model, more: i32) {
@@ -212,11 +291,22 @@ fn say(model: &mut Model, fields: &mut Fields<'_, '_>) {
     }
 }
 
+/// An invitation as it is now: tickets name addresses, and those change.
+fn share(model: &mut Model) {
+    let Some(visit) = &model.visit else { return };
+    let ticket = visit.room.ticket();
+    let code = QrSquare::of(&ticket);
+    model.ask(About::Share { ticket, code }, None);
+}
+
 fn copy_invite(model: &mut Model, clipboard: &mut Clipboard) {
     let Some(room) = model.visit.as_ref().map(|visit| &visit.room) else { return };
     let also = if room.facts().is_some_and(|facts| facts.locked) { " Your friend needs the password, too." } else { "" };
     match clipboard.set_text(room.ticket().to_string()) {
-        Ok(()) => model.tell(format!("Invitation copied. It works while you are here.{also}"), false),
+        Ok(()) => {
+            model.dialog = None;
+            model.tell(format!("Invitation copied. It works while you are here.{also}"), false);
+        }
         Err(_) => model.tell("This system has no clipboard to copy to.", true),
     }
 }
@@ -229,8 +319,15 @@ fn start_game(model: &mut Model) {
     if model.play.is_some() {
         return;
     }
+    let (counting, follows) = (model.countdown().is_some(), model.can_follow());
     let Some(visit) = &mut model.visit else { return };
-    let events = visit.room.start_game(u64::from_le_bytes(round), Instant::now());
+    let events = if counting {
+        visit.room.cancel_start()
+    } else if follows {
+        visit.room.join_running()
+    } else {
+        visit.room.start_game(u64::from_le_bytes(round), Instant::now())
+    };
     update::follow(model, events);
 }
 

@@ -16,7 +16,7 @@ fn lobby() -> App {
         .add_observer(|_: On<bevy::ui_widgets::Activate>| {});
     // The focus of a window that is not there is no concern of ours.
     app.world_mut().spawn((Window::default(), bevy::window::PrimaryWindow));
-    app.insert_resource(Model::new("Ada".into(), Some(Interface::Loopback)));
+    app.insert_resource(Model::new("Ada".into(), Some(Interface::Loopback), Vec::new(), Settings::default()));
     parts(&mut app);
     app.update();
     app
@@ -100,8 +100,7 @@ fn a_room_shows_who_is_here_and_what_is_said() {
     let mut options = RoomOptions::new("Ada").on(Some(Interface::Loopback));
     let builder = options.create("Friday night", None, "Murmuration", 6).unwrap().lan(false);
     let room = Room::new(builder.start_in_background().wait().unwrap(), &options);
-    let members = room.members();
-    model(&mut app).visit = Some(Visit { room, members, opening: None });
+    model(&mut app).visit = Some(Visit::new(room));
     app.update();
     app.update();
     let shown = texts(&mut app);

@@ -9,6 +9,8 @@ pub(crate) const TEXT: Color = Color::srgb(0.965, 0.941, 1.0);
 pub(crate) const QUIET: Color = Color::srgb(0.745, 0.690, 0.860);
 /// What is barely there: placeholders, disabled words.
 pub(crate) const FAINT: Color = Color::srgb(0.560, 0.510, 0.690);
+/// What could be lit and is not.
+pub(crate) const UNLIT: Color = Color::srgb(0.345, 0.298, 0.490);
 /// The sun: what to press, what is chosen, where the focus is.
 pub(crate) const SUN: Color = Color::srgb(1.0, 0.714, 0.420);
 /// Words on the sun.

@@ -37,9 +37,7 @@ pub(crate) fn enter(mut model: ResMut<Model>) {
     let Some(Entering { name, options, again, .. }) = model.entering.take() else { return };
     match outcome {
         Ok(mesh) => {
-            let room = Room::new(mesh, &options);
-            let members = room.members();
-            model.visit = Some(Visit { room, members, opening: None });
+            model.visit = Some(Visit::new(Room::new(mesh, &options)));
             model.dialog = None;
             model.notice = None;
         }
@@ -67,6 +65,13 @@ pub(crate) fn converse(mut model: ResMut<Model>, mut next: Local<Option<Instant>
     let now = Instant::now();
     let Some(visit) = &mut model.visit else { return };
     let events = visit.room.poll(now);
+    if let (false, Some(facts)) = (visit.remembered, visit.room.facts()) {
+        let (game, ticket) = (facts.game.clone(), visit.room.ticket());
+        visit.remembered = true;
+        model.settings.visited(&game, &ticket);
+        model.remember();
+    }
+    let Some(visit) = &mut model.visit else { return };
     if !events.is_empty() || next.is_none_or(|next| now >= next) {
         *next = Some(now + MEMBERS_EVERY);
         let members = visit.room.members();
@@ -85,7 +90,9 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
             RoomEvent::OpenGame => open_game(model),
             RoomEvent::JoinGame(handover) => {
                 visit.opening = None;
-                let order = Order::join(&model.player, &handover, model.interface.clone());
+                let order = Order::join(&model.player, &handover, model.interface.clone())
+                    .watching(visit.room.watches())
+                    .at(&model.directories);
                 play(model, order, None, None);
             }
             RoomEvent::GameOpening(starter) => visit.opening = Some(starter),
@@ -100,7 +107,13 @@ pub(crate) fn follow(model: &mut Model, events: Vec<RoomEvent>) {
                 }
                 model.tell(format!("{by}, whose room that is, removed you from it."), true);
             }
-            RoomEvent::Came(_) | RoomEvent::Went(_) | RoomEvent::Chat | RoomEvent::Changed | RoomEvent::Seated => {}
+            RoomEvent::Came(_)
+            | RoomEvent::Went(_)
+            | RoomEvent::Chat
+            | RoomEvent::Changed
+            | RoomEvent::Seated
+            | RoomEvent::Countdown(_)
+            | RoomEvent::GameBegins(_) => {}
         }
     }
 }
@@ -117,9 +130,11 @@ pub(crate) fn watch(mut model: ResMut<Model>) {
             LaunchEvent::Ticket(ticket) => {
                 play.status = format!("{title} is running.");
                 if let Some((secret, mesh)) = play.promised.take() {
-                    let handover = Handover { mesh, secret, ticket: ticket.to_string() };
+                    let handover = Handover::new(mesh, secret, ticket.to_string());
                     let events = model.visit.as_mut().map(|visit| visit.room.game_opened(handover)).unwrap_or_default();
                     follow(&mut model, events);
+                } else if let Some(visit) = &mut model.visit {
+                    visit.room.game_ticket(&ticket);
                 }
             }
             LaunchEvent::Ended => {
@@ -196,10 +211,10 @@ fn open_game(model: &mut Model) {
     }
     let (secret, digits) = random.split_at(32);
     // 34 bytes split at 32 are 32 and 2.
-    let mut handover = Handover { mesh: String::new(), secret: [0; 32], ticket: String::new() };
+    let mesh = Handover::mesh_name(visit.room.name(), u16::from_le_bytes([digits[0], digits[1]]));
+    let mut handover = Handover::new(mesh, [0; 32], "");
     handover.secret.copy_from_slice(secret);
-    handover.mesh = Handover::mesh_name(visit.room.name(), u16::from_le_bytes([digits[0], digits[1]]));
-    let order = Order::open(&model.player, &handover.mesh, handover.password(), model.interface.clone());
+    let order = Order::open(&model.player, &handover.mesh, handover.password(), model.interface.clone()).at(&model.directories);
     play(model, order, Some((handover.secret, handover.mesh)), None);
 }
 

@@ -1,6 +1,9 @@
 //! Opening or joining a room: what the player chose, as a mesh to be started.
 
-use peerflock::{CloseReason, FoundMesh, Interface, Limits, Listing, PeerMesh, PeerMeshBuilder, StartError, Ticket};
+use std::collections::BTreeMap;
+
+use peerflock::directory::DirectoryAddress;
+use peerflock::{CloseReason, FoundMesh, Identity, Interface, Limits, Listing, PeerMesh, PeerMeshBuilder, StartError, Ticket};
 
 use crate::browse::{self, Stage};
 use crate::card::RoomFacts;
@@ -18,6 +21,17 @@ pub struct RoomOptions {
     pub interface: Option<Interface>,
     /// Whether to watch only, without a seat. Default false.
     pub watch: bool,
+    /// The color to take where it is free; `None` for any.
+    pub color: Option<u8>,
+    /// The player's key; `None` for a fresh one that nobody has met.
+    pub identity: Option<Identity>,
+    /// The version of the game; rooms of the same game with other versions are shown as such. Empty says nothing.
+    pub version: String,
+    /// What a room that is opened is about, beside its game: see [`RoomFacts::settings`]. The one called `mode` is shown in lists.
+    pub settings: BTreeMap<String, String>,
+    /// Directories at which members across the internet find each other. A room that is opened is listed there, too, for all who look for
+    /// rooms of its game.
+    pub directories: Vec<DirectoryAddress>,
     facts: Option<RoomFacts>,
 }
 
@@ -82,7 +96,8 @@ impl RoomOptions {
         }
         let password = password.filter(|password| !password.trim().is_empty());
         let facts = RoomFacts::new(game, players_max, password.is_some());
-        let builder = self.lock(PeerMesh::named(name), password).limits(seats(facts.players_max)).listing(listing(&facts));
+        let facts = facts.version(&self.version).settings(self.settings.clone());
+        let builder = self.lock(PeerMesh::named(name), password).limits(seats(facts.players_max)).listing(self.listing(&facts));
         self.facts = Some(facts);
         Ok(self.common(builder))
     }
@@ -97,9 +112,11 @@ impl RoomOptions {
         }
         let room = browse::RoomInfo::of(found);
         let facts = RoomFacts::new(&room.game, u16::try_from(room.players_max).unwrap_or(u16::MAX), found.locked);
+        let mode = (!room.mode.is_empty()).then(|| (RoomFacts::MODE.to_owned(), room.mode.clone()));
+        let facts = facts.version(&room.version).settings(mode.into_iter().collect());
         let mut builder = self.lock(PeerMesh::named(found.name.clone()), password.filter(|_| found.locked));
         if room.players_max > 0 {
-            builder = builder.limits(seats(facts.players_max)).listing(listing(&facts));
+            builder = builder.limits(seats(facts.players_max)).listing(self.listing(&facts));
             self.facts = Some(facts);
         }
         for address in &found.addresses {
@@ -130,6 +147,10 @@ impl RoomOptions {
         self.facts.clone()
     }
 
+    fn listing(&self, facts: &RoomFacts) -> Listing {
+        listing(facts).public(!self.directories.is_empty())
+    }
+
     fn lock(&self, builder: PeerMeshBuilder, password: Option<&str>) -> PeerMeshBuilder {
         match password {
             Some(password) => builder.password(password),
@@ -138,7 +159,13 @@ impl RoomOptions {
     }
 
     fn common(&self, builder: PeerMeshBuilder) -> PeerMeshBuilder {
-        let builder = builder.player(self.player_name());
+        let mut builder = builder.player(self.player_name());
+        if let Some(identity) = &self.identity {
+            builder = builder.identity(identity.clone());
+        }
+        for directory in &self.directories {
+            builder = builder.directory(directory.clone());
+        }
         match &self.interface {
             Some(interface) => builder.interface(interface.clone()),
             None => builder,
@@ -167,6 +194,8 @@ fn seats(players_max: u16) -> Limits {
     Limits { members: usize::from(players_max) + WATCHERS_MAX, ..Limits::default() }
 }
 
-fn listing(facts: &RoomFacts) -> Listing {
-    Listing::new(browse::listed_game(&facts.game, Stage::Gathering)).players_max(facts.players_max.into())
+/// What strangers on the network are told of a room.
+pub(super) fn listing(facts: &RoomFacts) -> Listing {
+    let listing = Listing::new(browse::listed_game(&facts.game, Stage::Gathering)).players_max(facts.players_max.into());
+    listing.version(facts.version.clone()).mode(facts.mode())
 }

@@ -33,15 +33,19 @@ impl Room {
         if owner != self.owner {
             self.owner = owner;
             self.mesh.set_removal(RemovalRule::By(owner.into_iter().collect()));
+            if let Some(talk) = &self.talk {
+                talk.set_moderator(owner);
+            }
             events.push(RoomEvent::Changed);
         }
-        // A closed room stays closed when its owner leaves: all show what the owner shows.
-        if let Some((_, card)) = owner.and_then(|owner| self.known.get(&owner))
-            && card.closed_from != self.card.closed_from
-        {
-            self.card.closed_from = card.closed_from;
-            self.show_card();
-            events.push(RoomEvent::Changed);
+        // A closed room stays closed when its owner leaves, and its settings stay: all show what the owner shows.
+        if let Some((_, card)) = owner.and_then(|owner| self.known.get(&owner)) {
+            let room = card.room.clone().or_else(|| self.card.room.clone());
+            if (card.closed_from, &room) != (self.card.closed_from, &self.card.room) {
+                (self.card.closed_from, self.card.room) = (card.closed_from, room);
+                self.show_card();
+                events.push(RoomEvent::Changed);
+            }
         }
         let Some(claimed_at) = self.claimed_at else { return };
         let seated = self.seat().is_ok();

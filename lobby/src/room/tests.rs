@@ -79,17 +79,47 @@ fn the_game_starts_when_all_are_ready_and_everybody_gets_the_same_hand_over() {
 
     cy.set_ready(true);
     until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| rooms[0].members().iter().filter(|member| member.ready).count() == 2);
+    // Its owner chooses a map, and nobody else.
+    assert!(ada.set_setting("map", "marsh") && !bo.set_setting("map", "moor"));
+    until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| {
+        rooms.iter().all(|room| room.facts().is_some_and(|facts| facts.settings.contains_key("map")))
+    });
+    // One takes it back while it counts down: all are told who.
+    assert_eq!(ada.start_game(1, Instant::now()), []);
+    until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| rooms.iter().all(|room| room.countdown(Instant::now()).is_some()));
+    cy.set_ready(false);
+    let stopped =
+        |told: &Vec<RoomEvent>| told.iter().any(|event| matches!(event, RoomEvent::GameOff(why) if why.contains("stopped")));
+    let told = until(&mut [&mut ada, &mut bo, &mut cy], |_, told| told.iter().all(stopped));
+    assert!(told[0].contains(&RoomEvent::GameOff("Cy stopped the countdown.".into())));
+    assert!(told[2].contains(&RoomEvent::GameOff("You stopped the countdown.".into())));
+    cy.set_ready(true);
+    until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| rooms[0].members().iter().filter(|member| member.ready).count() == 2);
     assert_eq!(ada.start_game(2, Instant::now()), []);
     until(&mut [&mut ada, &mut bo, &mut cy], |_, told| told[0].contains(&RoomEvent::OpenGame));
-    let handover = Handover { mesh: "all start".into(), secret: [5; 32], ticket: ada.ticket().to_string() };
-    ada.game_opened(handover.clone());
-    let told = until(&mut [&mut ada, &mut bo, &mut cy], |_, told| {
-        told[1..].iter().all(|told| told.iter().any(|event| matches!(event, RoomEvent::JoinGame(_))))
-    });
+    ada.game_opened(Handover::new("all start", [5; 32], ada.ticket().to_string()));
+    let begins = |event: &RoomEvent| matches!(event, RoomEvent::JoinGame(_) | RoomEvent::GameBegins(_));
+    let told = until(&mut [&mut ada, &mut bo, &mut cy], |_, told| told.iter().all(|told| told.iter().any(begins)));
+    let Some(RoomEvent::GameBegins(handover)) = told[0].iter().find(|event| begins(event)) else { panic!("{told:?}") };
+    assert_eq!((handover.mesh.as_str(), handover.secret, handover.seed), ("all start", [5; 32], 2));
+    assert_eq!((&handover.players, handover.players.len()), (&ada.seated(), 3));
+    assert_eq!(handover.settings, BTreeMap::from([("map".to_owned(), "marsh".to_owned())]));
     for told in &told[1..] {
-        assert!(told.contains(&RoomEvent::JoinGame(handover.clone())));
+        assert!(told.contains(&RoomEvent::JoinGame(handover.clone())), "the same for all: {told:?}");
     }
+    assert!(ada.mesh().now() >= handover.begins, "not before the moment that was agreed");
     assert!(!bo.is_ready() && !cy.is_ready(), "the next round is agreed anew");
+
+    // Who comes later is let in by one who plays, though the starter has left.
+    ada.leave(Duration::from_secs(2));
+    let mut di = join("Di", &bo, None).unwrap();
+    until(&mut [&mut bo, &mut cy, &mut di], |rooms, _| rooms[2].can_join_running() && rooms[2].members().len() == 3);
+    let asked = di.join_running();
+    assert_eq!(asked, []);
+    let told = until(&mut [&mut bo, &mut cy, &mut di], |_, told| told[2].iter().any(begins));
+    assert!(told[2].iter().any(|event| matches!(event, RoomEvent::JoinGame(late) if late == handover)), "{told:?}");
+    di.game_over();
+    assert!(di.can_join_running());
 }
 
 /// Three come at once for the last two seats: all agree who sits, the third is told why; the owner's role passes on, and who is

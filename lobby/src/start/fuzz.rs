@@ -31,6 +31,7 @@ impl Dice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
     Room,
+    Asking,
     Countdown,
     Opening,
     HandOver,
@@ -69,6 +70,7 @@ struct Story {
     rounds: u64,
     joins: BTreeMap<[u8; 32], BTreeSet<usize>>,
     died: BTreeSet<Moment>,
+    canceled: u64,
 }
 
 fn peer(index: usize) -> PeerId {
@@ -98,6 +100,7 @@ impl Story {
             rounds: 0,
             joins: BTreeMap::new(),
             died: BTreeSet::new(),
+            canceled: 0,
         }
     }
 
@@ -137,7 +140,8 @@ impl Story {
                     self.later(at, index, News::Opened(self.rounds));
                 }
                 StartAction::Join(handover) => self.play(index, handover.secret),
-                StartAction::Waiting(_) | StartAction::Off(_) => {}
+                StartAction::Off(WhyNot::Canceled(_)) => self.canceled += 1,
+                StartAction::Waiting(_) | StartAction::Counting(_) | StartAction::Off(_) => {}
             }
         }
     }
@@ -152,7 +156,8 @@ impl Story {
     fn kill(&mut self, index: usize) {
         let lobby = &self.lobbies[index];
         let moment = match (&lobby.starting.stage, &lobby.game) {
-            (Stage::Asking { .. }, _) => Moment::Countdown,
+            (Stage::Asking { .. }, _) => Moment::Asking,
+            (Stage::Counting { .. }, _) => Moment::Countdown,
             (Stage::Opening { .. }, _) => Moment::Opening,
             (_, Some((_, since, _))) if self.now - *since < Duration::from_millis(300) => Moment::HandOver,
             (_, Some(_)) => Moment::Game,
@@ -224,6 +229,7 @@ impl Story {
             let lobby = &mut self.lobbies[index];
             if lobby.game.is_some_and(|(.., until)| self.now >= until) {
                 (lobby.game, lobby.ready, lobby.back_at) = (None, true, Some(self.now));
+                lobby.starting.game_over();
             }
             let actions = self.lobbies[index].starting.tick(self.begin + self.now);
             self.act(index, actions);
@@ -235,6 +241,15 @@ impl Story {
         let who = alive[self.dice.below(alive.len() as u64) as usize];
         if self.dice.chance(2) && self.lobbies[who].game.is_none() {
             let actions = self.propose(who);
+            self.act(who, actions);
+        }
+        if self.dice.below(1_000) < 2 {
+            let actions = self.lobbies[who].starting.cancel();
+            self.act(who, actions);
+        }
+        if self.dice.below(1_000) < 2 && self.lobbies[who].game.is_none() {
+            let friend = alive[self.dice.below(alive.len() as u64) as usize];
+            let actions = if friend == who { Vec::new() } else { self.lobbies[who].starting.knock(peer(friend)) };
             self.act(who, actions);
         }
         // Those in the middle of something die more often: that is what this is about.
@@ -264,8 +279,8 @@ impl Story {
 #[test]
 fn no_room_is_ever_stuck() {
     let mesh = peerflock::PeerMesh::named("fuzz").loopback_only().lan(false).start_in_background().wait().unwrap();
-    let handover = Handover { mesh: "fuzz".into(), secret: [0; 32], ticket: mesh.ticket().to_string() };
-    let (mut died, mut games, mut in_company) = (BTreeSet::new(), 0, 0);
+    let handover = Handover::new("fuzz", [0; 32], mesh.ticket().to_string());
+    let (mut died, mut games, mut in_company, mut canceled) = (BTreeSet::new(), 0, 0, 0);
     for seed in 0..SEEDS {
         let mut story = Story::new(seed, &handover);
         story.run();
@@ -276,6 +291,7 @@ fn no_room_is_ever_stuck() {
             assert!(lobby.ready && lobby.game.is_none(), "seed {seed}: {index} is not back");
         }
         games += story.joins.len();
+        canceled += story.canceled;
         in_company += u64::from(alive.len() > 1);
         died.append(&mut story.died);
         // The next round, by whoever is left: all of them, in one game.
@@ -293,7 +309,8 @@ fn no_room_is_ever_stuck() {
             story.joins.iter().filter(|(secret, _)| !before.contains(*secret)).map(|(_, who)| who).collect();
         assert_eq!(new, [&alive.iter().copied().collect::<BTreeSet<usize>>()], "seed {seed}: all who are left play together");
     }
-    let all = [Moment::Room, Moment::Countdown, Moment::Opening, Moment::HandOver, Moment::Game, Moment::Return];
+    assert!(canceled > 200, "{canceled} countdowns were stopped");
+    let all = [Moment::Room, Moment::Asking, Moment::Countdown, Moment::Opening, Moment::HandOver, Moment::Game, Moment::Return];
     assert_eq!(died, BTreeSet::from(all), "somebody died at each stage");
     assert!(games > 2_000 && in_company > SEEDS / 2, "{games} games, and {in_company} stories that somebody else survived");
 }
@@ -302,7 +319,7 @@ fn no_room_is_ever_stuck() {
 #[test]
 fn what_a_dying_starter_told_one_is_told_to_all() {
     let mesh = peerflock::PeerMesh::named("relay").loopback_only().lan(false).start_in_background().wait().unwrap();
-    let handover = Handover { mesh: "relay".into(), secret: [3; 32], ticket: mesh.ticket().to_string() };
+    let handover = Handover::new("relay", [3; 32], mesh.ticket().to_string());
     for news_first in [true, false] {
         let now = Instant::now();
         let (mut one, mut two) = (Starting::new(peer(1)), Starting::new(peer(2)));

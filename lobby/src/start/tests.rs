@@ -11,7 +11,7 @@ fn now() -> Instant {
 /// A ticket that parses, for a mesh called `name`: tickets have no public constructor, so one is opened for a moment.
 fn handover(name: &str) -> Handover {
     let mesh = peerflock::PeerMesh::named(name).loopback_only().lan(false).start_in_background().wait().unwrap();
-    Handover { mesh: name.into(), secret: [1; 32], ticket: mesh.ticket().to_string() }
+    Handover::new(name, [1; 32], mesh.ticket().to_string())
 }
 
 fn sent(actions: &[StartAction]) -> Vec<(Target, StartMessage)> {
@@ -45,6 +45,17 @@ impl Table {
         actions.into_iter().map(|action| (peer(who), action)).collect()
     }
 
+    /// The countdown ends, wherever there is one.
+    fn count_down(&mut self) {
+        let later = now() + COUNTDOWN;
+        let opened = self.lobbies.iter_mut().flat_map(|lobby| {
+            let me = lobby.me;
+            lobby.tick(later).into_iter().map(move |action| (me, action))
+        });
+        let opened: Vec<_> = opened.collect();
+        self.deliver(opened.into());
+    }
+
     fn deliver(&mut self, mut queue: std::collections::VecDeque<(PeerId, StartAction)>) {
         while let Some((from, action)) = queue.pop_front() {
             let StartAction::Send(to, message) = action else {
@@ -66,6 +77,9 @@ fn all_agree_then_all_join() {
     let mut table = Table::of(4);
     let first = table.propose(2, 7);
     table.deliver(first.into());
+    assert_eq!(table.done.iter().filter(|(_, action)| matches!(action, StartAction::Counting(_))).count(), 4);
+    assert!(!table.done.iter().any(|(_, action)| *action == StartAction::Open), "not before the countdown is over");
+    table.count_down();
     assert_eq!(table.done.iter().filter(|(_, action)| *action == StartAction::Open).count(), 1);
     assert!(table.done.contains(&(peer(2), StartAction::Open)));
 
@@ -76,6 +90,7 @@ fn all_agree_then_all_join() {
     let mut joined: Vec<PeerId> = table.done.iter().map(|(peer, _)| *peer).collect();
     joined.sort();
     assert_eq!(joined, [peer(1), peer(3), peer(4)]);
+    let handover = Handover { seed: 7, ..handover };
     assert!(table.done.iter().all(|(_, action)| *action == StartAction::Join(handover.clone())));
     assert!(table.lobbies.iter().all(|lobby| !lobby.is_under_way()));
 }
@@ -89,6 +104,7 @@ fn of_two_starters_one_starts_in_every_order_of_delivery() {
             std::mem::swap(&mut one, &mut two);
         }
         table.deliver(one.into_iter().chain(two).collect());
+        table.count_down();
         let openers: Vec<PeerId> =
             table.done.iter().filter(|(_, action)| *action == StartAction::Open).map(|(peer, _)| *peer).collect();
         assert!(openers.len() <= 1, "flip {flip}: {openers:?}");
@@ -161,9 +177,59 @@ fn a_failed_opening_frees_everybody() {
     let mut table = Table::of(3);
     let first = table.propose(1, 7);
     table.deliver(first.into());
+    table.count_down();
     table.done.clear();
     let off = table.lobbies[0].failed("the game is not installed").into_iter().map(|action| (peer(1), action)).collect();
     table.deliver(off);
     assert!(table.lobbies.iter().all(|lobby| !lobby.is_under_way()));
     assert_eq!(table.done.len(), 3, "everybody is told: {:?}", table.done);
+}
+
+/// Whoever wants to, the starter or not, stops the countdown; who did it is told to all. Once it is over, nobody can.
+#[test]
+fn one_stops_the_countdown_for_all() {
+    for who in [1, 3] {
+        let mut table = Table::of(3);
+        let first = table.propose(1, 7);
+        table.deliver(first.into());
+        assert!(table.lobbies.iter().all(|lobby| lobby.counts_until().is_some()));
+        table.done.clear();
+        let stop = table.lobbies[who - 1].cancel().into_iter().map(|action| (peer(who as u8), action)).collect();
+        table.deliver(stop);
+        assert!(table.lobbies.iter().all(|lobby| !lobby.is_under_way() && lobby.counts_until().is_none()));
+        let off = StartAction::Off(WhyNot::Canceled(peer(who as u8)));
+        assert_eq!(table.done.iter().filter(|(_, action)| *action == off).count(), 3, "{:?}", table.done);
+    }
+    let mut table = Table::of(2);
+    let first = table.propose(1, 7);
+    table.deliver(first.into());
+    table.count_down();
+    let late = table.lobbies[1].cancel().into_iter().map(|action| (peer(2), action)).collect();
+    table.deliver(late);
+    assert!(table.lobbies.iter().all(Starting::is_under_way), "the game opens: it is too late, and all still wait for it");
+}
+
+#[test]
+fn who_comes_late_asks_somebody_who_plays() {
+    let mut table = Table::of(2);
+    let first = table.propose(1, 7);
+    table.deliver(first.into());
+    table.count_down();
+    let go = table.lobbies[0].opened(handover("dusk")).into_iter().map(|action| (peer(1), action)).collect();
+    table.deliver(go);
+    let fresh = handover("dusk").ticket;
+    table.lobbies[1].ticket(&fresh);
+
+    let mut late = Starting::new(peer(9));
+    let asked = late.knock(peer(2));
+    let [StartAction::Send(Target::One(to), message)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(*to, peer(2));
+    let answer = sent(&table.lobbies[1].hear(peer(9), message.clone(), true, now()));
+    assert_eq!(late.hear(peer(1), answer[0].1.clone(), true, now()), [], "who was not asked is not believed");
+    let joined = late.hear(peer(2), answer[0].1.clone(), true, now());
+    assert!(matches!(&joined[..], [StartAction::Join(handover)] if handover.ticket == fresh && handover.seed == 7));
+    assert_eq!(late.hear(peer(2), answer[0].1.clone(), true, now()), [], "once");
+    // Back in the room there is nothing to tell any more.
+    table.lobbies[1].game_over();
+    assert_eq!(table.lobbies[1].hear(peer(9), message.clone(), true, now()), []);
 }

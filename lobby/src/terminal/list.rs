@@ -6,9 +6,9 @@ use std::io::IsTerminal;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use peerflock::resolve::{Browser, Interface};
-use peerflock_lobby::browse::round_trip_words;
-use peerflock_lobby::{RoomInfo, Stage};
+use peerflock::resolve::Browser;
+use peerflock_lobby::browse::{self, round_trip_words};
+use peerflock_lobby::{Filter, RoomInfo, Stage};
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Trouble, print};
@@ -17,27 +17,27 @@ use crate::cli::Common;
 /// How often to look when watching.
 const EVERY: Duration = Duration::from_millis(500);
 /// What the columns are called.
-const HEAD: [&str; 5] = ["ROOM", "GAME", "PLAYERS", "ROUND TRIP", "DOOR"];
+pub(super) const HEAD: [&str; 5] = ["ROOM", "GAME", "PLAYERS", "ROUND TRIP", "DOOR"];
 
 /// Looks for so long, then lists.
-pub(super) fn once(common: &Common, how_long: Duration, json: bool) -> Result<(), Trouble> {
+pub(super) fn once(common: &Common, how_long: Duration, json: bool, which: &Filter) -> Result<(), Trouble> {
     let browser = browser(common)?;
     sleep(how_long);
-    show(&rooms(&browser), json);
+    show(&rooms(&browser, which), json);
     Ok(())
 }
 
 /// Lists whenever something has changed: in place where there is a terminal to draw on, a line of JSON or a table otherwise.
-pub(super) fn again(common: &Common, how_long: Option<Duration>, json: bool) -> Result<(), Trouble> {
+pub(super) fn again(common: &Common, how_long: Option<Duration>, json: bool, which: &Filter) -> Result<(), Trouble> {
     let browser = browser(common)?;
     if !json && std::io::stdout().is_terminal() {
-        return live::table(how_long, || rooms(&browser));
+        return live::table(how_long, || rooms(&browser, which));
     }
     let started = Instant::now();
     let mut shown: Option<Vec<RoomInfo>> = None;
     while how_long.is_none_or(|how_long| started.elapsed() < how_long) {
         sleep(EVERY);
-        let listed = rooms(&browser);
+        let listed = rooms(&browser, which);
         // A round trip that is measured anew is nothing new.
         let mut rooms = listed.clone();
         rooms.iter_mut().for_each(|room| room.round_trip = room.round_trip.map(|_| Duration::ZERO));
@@ -51,11 +51,11 @@ pub(super) fn again(common: &Common, how_long: Option<Duration>, json: bool) -> 
 
 /// Looks around on the network that was chosen.
 pub(super) fn browser(common: &Common) -> Result<Browser, Trouble> {
-    Browser::start(common.interface.clone().unwrap_or_else(Interface::from_environment)).map_err(Trouble::failed)
+    browse::browser(common.interface.clone(), &common.directories).map_err(Trouble::failed)
 }
 
-fn rooms(browser: &Browser) -> Vec<RoomInfo> {
-    browser.snapshot().iter().map(RoomInfo::of).collect()
+fn rooms(browser: &Browser, which: &Filter) -> Vec<RoomInfo> {
+    browser.snapshot().iter().map(RoomInfo::of).filter(|room| which.fits(room)).collect()
 }
 
 fn show(rooms: &[RoomInfo], json: bool) {
@@ -88,12 +88,13 @@ fn table(rooms: &[RoomInfo]) -> Vec<String> {
         .collect()
 }
 
-fn columns(room: &RoomInfo) -> [String; 5] {
+pub(super) fn columns(room: &RoomInfo) -> [String; 5] {
     [
         room.name.clone(),
-        match room.stage {
-            Stage::Gathering => format!("{} (in the lobby)", room.game),
-            Stage::Playing => format!("{} (playing)", room.game),
+        match (room.stage, room.mode.as_str()) {
+            (Stage::Gathering, "") => format!("{} (in the lobby)", room.game),
+            (Stage::Gathering, mode) => format!("{}, {mode} (in the lobby)", room.game),
+            (Stage::Playing, _) => format!("{} (playing)", room.game),
         },
         if room.players_max == 0 { room.players.to_string() } else { format!("{} of {}", room.players, room.players_max) },
         round_trip_words(room.round_trip),
@@ -114,6 +115,8 @@ mod tests {
         let room = |name: &str, locked| RoomInfo {
             name: name.into(),
             game: "Murmuration".into(),
+            version: String::new(),
+            mode: String::new(),
             stage: Stage::Gathering,
             players: 3,
             players_max: 8,

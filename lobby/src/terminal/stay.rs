@@ -8,9 +8,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use peerflock::{FoundMesh, PeerMeshBuilder, Ticket};
+use peerflock_lobby::browse::quick_match;
 use peerflock_lobby::chat::{LineTo, SayError};
-use peerflock_lobby::launch::{self, Order};
-use peerflock_lobby::{Launch, LaunchEvent, Room, RoomError, RoomEvent, RoomInfo, RoomOptions, Stage, text};
+use peerflock_lobby::{
+    LaunchEvent, QrSquare, Room, RoomError, RoomEvent, RoomFacts, RoomGame, RoomInfo, RoomOptions, Stage, launch, start, text,
+};
 use serde_json::{Value, json};
 
 use super::{Trouble, list, print};
@@ -22,14 +24,24 @@ const LOOK_FOR: Duration = Duration::from_secs(4);
 const EVERY: Duration = Duration::from_millis(25);
 /// How long leaving may take: the time to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long somebody who only has something to say waits for others.
+const SAY_PATIENCE: Duration = Duration::from_secs(15);
 /// Lines typed ahead of what can be said.
 const TYPED_LINES_MAX: usize = 64;
 
 /// Opens a room and stays in it.
-pub(super) fn create(common: &Common, name: &str, password: Option<&str>, players: u16, how: &Stay) -> Result<(), Trouble> {
+pub(super) fn create(
+    common: &Common,
+    name: &str,
+    password: Option<&str>,
+    players: u16,
+    mode: Option<&str>,
+    how: &Stay,
+) -> Result<(), Trouble> {
     let mut options = options(common, how);
+    options.settings.extend(mode.map(|mode| (RoomFacts::MODE.to_owned(), mode.to_owned())));
     let builder = options.create(name, password, launch::GAMES[0].name, players)?;
-    stay(builder, &options, true, how, common)
+    stay(builder, &options, Since::Opening, how, common)
 }
 
 /// Joins a room, by its name on the network or by invitation, and stays in it.
@@ -39,11 +51,51 @@ pub(super) fn join(common: &Common, room: &str, password: Option<&str>, how: &St
         Ok(ticket) => options.join_by_ticket(&ticket, password)?,
         Err(_) => options.join(&find(common, room)?, password)?,
     };
-    stay(builder, &options, false, how, common)
+    stay(builder, &options, Since::Joining, how, common)
+}
+
+/// Joins the best room for the player, or opens one, and stays in it.
+pub(super) fn quick(common: &Common, how: &Stay) -> Result<(), Trouble> {
+    let browser = list::browser(common)?;
+    sleep(super::LOOK);
+    let found = browser.snapshot();
+    let rooms: Vec<RoomInfo> = found.iter().map(RoomInfo::of).collect();
+    let game = launch::GAMES[0].name;
+    let best = quick_match(&rooms, game, "").and_then(|best| found.iter().find(|found| found.mesh == best.mesh));
+    let mut options = options(common, how);
+    match best {
+        Some(found) => stay(options.join(found, None)?, &options, Since::Joining, how, common),
+        None => {
+            let name = format!("{}'s room", common.name());
+            stay(options.create(&name, None, game, 8)?, &options, Since::Opening, how, common)
+        }
+    }
+}
+
+/// Says one line in a room, and leaves.
+pub(super) fn say(common: &Common, room: &str, password: Option<&str>, line: String, json: bool) -> Result<(), Trouble> {
+    let how = Stay { say: vec![line], watch: true, json, ..Stay::default() };
+    let mut options = options(common, &how);
+    let builder = match room.parse::<Ticket>() {
+        Ok(ticket) => options.join_by_ticket(&ticket, password)?,
+        Err(_) => options.join(&find(common, room)?, password)?,
+    };
+    stay(builder, &options, Since::Saying(Instant::now()), &how, common)
+}
+
+/// What somebody is in a room for.
+#[derive(Clone, Copy)]
+enum Since {
+    /// It is nobody else's room, as far as is known.
+    Opening,
+    Joining,
+    /// Since then; leaves as soon as all is said.
+    Saying(Instant),
 }
 
 fn options(common: &Common, how: &Stay) -> RoomOptions {
-    let mut options = RoomOptions::new(common.player.clone()).on(common.interface.clone());
+    let mut options = RoomOptions::new(common.name()).on(common.interface.clone());
+    options.directories.clone_from(&common.directories);
     options.watch = how.watch;
     options
 }
@@ -73,29 +125,36 @@ fn find(common: &Common, name: &str) -> Result<FoundMesh, Trouble> {
 /// A visit: the room, and what goes with it.
 struct Visit<'a> {
     room: Room,
-    common: &'a Common,
     how: &'a Stay,
     unsaid: Vec<String>,
     shown: u64,
-    game: Option<Launch>,
+    game: RoomGame,
 }
 
-/// `opens`: it is nobody else's room, as far as is known.
-fn stay(builder: PeerMeshBuilder, options: &RoomOptions, opens: bool, how: &Stay, common: &Common) -> Result<(), Trouble> {
+fn stay(builder: PeerMeshBuilder, options: &RoomOptions, since: Since, how: &Stay, common: &Common) -> Result<(), Trouble> {
     let mesh = builder.start_in_background().wait().map_err(RoomError::from)?;
     let mut room = Room::new(mesh, options);
     room.set_ready(how.ready);
     let ticket = room.ticket().to_string();
-    let mut visit = Visit { room, common, how, unsaid: how.say.clone(), shown: 0, game: None };
+    let game = RoomGame::new(common.name(), common.interface.clone()).at(&common.directories);
+    let mut visit = Visit { room, how, unsaid: how.say.clone(), shown: 0, game };
     let name = text::clean_name(visit.room.name());
     let (here, words) = match visit.room.members().len() {
-        0 | 1 if opens => ("opened", format!("{name} is open. You are the first; others can come in now.")),
+        0 | 1 if matches!(since, Since::Opening) => {
+            ("opened", format!("{name} is open. You are the first; others can come in now."))
+        }
         // Who else is here comes right after the door has opened.
         0 | 1 => ("joined", format!("You are in {name}.")),
         2 => ("joined", format!("You are in {name} with one other.")),
         count => ("joined", format!("You are in {name} with {} others.", count - 1)),
     };
     visit.tell(json!({"event": here, "room": name, "ticket": ticket}), &format!("{words}\nticket: {ticket}"));
+    if let Some(code) = how.qr.then(|| QrSquare::of(&visit.room.ticket())).flatten() {
+        code.lines().iter().for_each(|line| print::line(line));
+    }
+    if let Since::Saying(since) = since {
+        return visit.say_and_leave(since);
+    }
     let typed = typed();
     let interrupted = interrupted();
     let started = Instant::now();
@@ -103,6 +162,7 @@ fn stay(builder: PeerMeshBuilder, options: &RoomOptions, opens: bool, how: &Stay
         let events = visit.room.poll(Instant::now());
         visit.take_in(events)?;
         visit.watch_game()?;
+        visit.start_when_ready()?;
         visit.speak()?;
         match typed.try_recv() {
             Ok(Some(line)) => visit.unsaid.push(line),
@@ -134,7 +194,7 @@ impl Visit<'_> {
                 RoomEvent::Came(name) => self.tell(json!({"event": "came", "name": name}), &format!("{name} came in.")),
                 RoomEvent::Went(name) => self.tell(json!({"event": "left", "name": name}), &format!("{name} left.")),
                 RoomEvent::Chat => self.show_lines(),
-                RoomEvent::Changed => {}
+                RoomEvent::Changed | RoomEvent::GameBegins(_) => {}
                 RoomEvent::Seated => self.tell(json!({"event": "seated"}), "You have a seat."),
                 RoomEvent::NoSeat(why) => self.tell(json!({"event": "no_seat", "why": why}), &why),
                 RoomEvent::Removed(by) => return Err(Trouble::failed(format!("{by}, whose room this is, removed you from it."))),
@@ -142,14 +202,20 @@ impl Visit<'_> {
                     self.tell(json!({"event": "game_opening", "by": name}), &format!("{name} is opening the game."));
                 }
                 RoomEvent::GameOff(why) => self.tell(json!({"event": "game_off", "why": why}), &why),
-                RoomEvent::JoinGame(handover) => {
-                    let order = Order::join(&self.common.player, &handover, self.common.interface.clone());
-                    self.launch(order)?;
+                RoomEvent::Countdown(_) => {
+                    let seconds = start::COUNTDOWN.as_secs();
+                    self.tell(
+                        json!({"event": "countdown", "seconds": seconds}),
+                        &format!("The game starts in {seconds} seconds."),
+                    );
                 }
-                // Only who presses Start opens the game, and there is no such button here.
+                RoomEvent::JoinGame(handover) => {
+                    self.game.join(&mut self.room, &handover).map_err(Trouble::failed)?;
+                    self.tell_game();
+                }
                 RoomEvent::OpenGame => {
-                    let events = self.room.game_failed("the terminal cannot open a game");
-                    self.take_in(events)?;
+                    self.game.open(&mut self.room).map_err(Trouble::failed)?;
+                    self.tell_game();
                 }
             }
         }
@@ -187,29 +253,59 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn launch(&mut self, order: Order) -> Result<(), Trouble> {
+    fn tell_game(&self) {
         let name = self.room.facts().map(|facts| facts.game.clone()).unwrap_or_default();
-        let game = launch::game(&name).ok_or_else(|| Trouble::failed(format!("this lobby cannot start {name:?}")))?;
-        self.game = Some(Launch::start(game, order).map_err(Trouble::failed)?);
-        self.tell(json!({"event": "game", "name": game.name}), &format!("{} starts.", game.name));
-        Ok(())
+        self.tell(json!({"event": "game", "name": name}), &format!("{name} starts."));
     }
 
     fn watch_game(&mut self) -> Result<(), Trouble> {
-        let events = self.game.as_mut().map(Launch::poll).unwrap_or_default();
+        let (events, told) = self.game.poll(Some(&mut self.room));
         for event in events {
             match event {
                 LaunchEvent::Building(words) => self.tell(json!({"event": "building", "words": words}), &words),
                 LaunchEvent::Started | LaunchEvent::Ticket(_) => {}
-                LaunchEvent::Ended => {
-                    self.room.game_over();
-                    self.tell(json!({"event": "game_over"}), "The game is over.");
-                    self.game = None;
-                    return Ok(());
-                }
+                LaunchEvent::Ended => self.tell(json!({"event": "game_over"}), "The game is over."),
                 LaunchEvent::Failed(why) | LaunchEvent::Refused(why) => return Err(Trouble::failed(why)),
             }
         }
+        self.take_in(told)
+    }
+
+    /// Presses Start once as many others are ready as was said.
+    fn start_when_ready(&mut self) -> Result<(), Trouble> {
+        let Some(wanted) = self.how.start else { return Ok(()) };
+        let others = self.room.members();
+        let ready = others.iter().filter(|member| !member.me && member.ready).count();
+        let waits = others.iter().any(|member| !member.me && member.seated && !member.ready);
+        if ready < wanted || waits || self.room.is_starting() || self.game.is_on() {
+            return Ok(());
+        }
+        let mut round = [0; 8];
+        getrandom::fill(&mut round).map_err(Trouble::failed)?;
+        let events = self.room.start_game(u64::from_le_bytes(round), Instant::now());
+        self.take_in(events)
+    }
+
+    /// Says what is to be said as soon as somebody is there, and leaves when it was taken.
+    fn say_and_leave(mut self, since: Instant) -> Result<(), Trouble> {
+        while !self.unsaid.is_empty() {
+            if since.elapsed() > SAY_PATIENCE {
+                self.room.leave(GOODBYE);
+                return Err(Trouble::failed("Nobody was there to hear it. Try again when somebody is in the room."));
+            }
+            let events = self.room.poll(Instant::now());
+            self.take_in(events)?;
+            self.speak()?;
+            sleep(EVERY);
+        }
+        // What was said last is on its way, and comes back to us when it is in the log.
+        let said = Instant::now();
+        while self.shown == 0 && said.elapsed() < GOODBYE {
+            let events = self.room.poll(Instant::now());
+            self.take_in(events)?;
+            sleep(EVERY);
+        }
+        self.room.leave(GOODBYE);
         Ok(())
     }
 

@@ -46,6 +46,8 @@ const NO_AGE: Age = Age::MAX;
 const MARGIN: Duration = Duration::from_millis(4);
 /// No origin is asked for again sooner, so that what was asked for has time to come.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Origins looked at in one beat for whether they fell silent.
+const LOOKED_AT: usize = 300;
 /// Most origins asked for at one look around for shorter ways.
 const IMPROVEMENTS_MAX: usize = 16;
 /// A link that loses more than this, in 1/65,536, wants a second parent beside it; one that loses less than the other can do without.
@@ -61,6 +63,8 @@ const RESTING_MAX: usize = 4_096;
 pub(crate) struct Flood {
     /// By [`Slot`]. The first one is ourselves.
     origins: Vec<Option<Origin>>,
+    /// By [`Slot`]: how often it changed hands. Whoever remembers a slot sees by it whether that is still whose it was.
+    turns: Vec<u32>,
     slots: BTreeMap<PeerId, Slot>,
     resting: VecDeque<(Time, Slot)>,
     /// By [`PortId`].
@@ -75,6 +79,7 @@ impl Flood {
     pub(crate) fn new(me: PeerId, boot: Boot, now: Time) -> Self {
         let mut flood = Self {
             origins: Vec::new(),
+            turns: Vec::new(),
             slots: BTreeMap::new(),
             resting: VecDeque::new(),
             ports: Vec::new(),
@@ -99,19 +104,20 @@ impl Flood {
         origin.eager = self.ports().map(|(id, _)| id).collect();
         match self.origins.get_mut(slot.index()) {
             Some(free) => *free = Some(origin),
-            None => self.origins.push(Some(origin)),
+            None => {
+                self.origins.push(Some(origin));
+                self.turns.push(0);
+            }
         }
         self.slots.insert(peer, slot);
-        for port in self.ports.iter_mut().flatten() {
-            port.reset(slot);
-            port.carries(&peer, boot, slot);
-        }
+        self.ports.iter_mut().flatten().for_each(|port| port.reset(slot));
         slot
     }
 
     pub(crate) fn forget(&mut self, peer: &PeerId, now: Time) {
         if let Some(slot) = self.slots.remove(peer) {
             self.origins[slot.index()] = None;
+            self.turns[slot.index()] = self.turns[slot.index()].wrapping_add(1);
             self.ports.iter_mut().flatten().for_each(|port| port.forget(slot));
             self.resting.push_back((now, slot));
         }
@@ -199,24 +205,38 @@ impl Flood {
 
     /// A neighbor gave an origin a number.
     pub(crate) fn name(&mut self, port: PortId, alias: Alias) {
-        let slot = self.slot_of(&alias.origin, alias.boot);
+        let carried = self.carried(&alias.origin, alias.boot);
         if let Some(port) = self.port_mut(port) {
-            port.name(alias, slot);
+            port.name(alias, carried);
         }
     }
 
     /// Whose frames an item of that port's are, where its origin is carried here.
-    pub(crate) fn resolve(&self, port: PortId, whose: Whose) -> Option<Slot> {
-        let port = self.port(port)?;
+    pub(crate) fn resolve(&mut self, port: PortId, whose: Whose) -> Option<Slot> {
+        let held = self.port(port)?;
         match whose {
-            Whose::Neighbor => self.slot_of(&port.peer, port.boot),
+            Whose::Neighbor => self.slot_of(&held.peer, held.boot),
             Whose::Alias(number) => {
-                let named = port.alias(number)?;
-                let is_it = |origin: &Origin| (origin.peer, origin.boot) == (named.peer, named.boot);
-                named.slot.filter(|slot| self.origin(*slot).is_some_and(is_it))
+                let named = *held.alias(number)?;
+                if let Some((slot, turn)) = named.carried
+                    && self.turns.get(slot.index()) == Some(&turn)
+                {
+                    return Some(slot);
+                }
+                // It was named before we carried it, or before it had this number here.
+                let carried = self.carried(&named.peer, named.boot);
+                if let Some(named) = self.port_mut(port).and_then(|port| port.alias_mut(number)) {
+                    named.carried = carried;
+                }
+                carried.map(|(slot, _)| slot)
             }
             Whose::Named(peer, boot) => self.slot_of(&peer, boot),
         }
+    }
+
+    fn carried(&self, peer: &PeerId, boot: Boot) -> Option<(Slot, u32)> {
+        let slot = self.slot_of(peer, boot)?;
+        Some((slot, *self.turns.get(slot.index())?))
     }
 
     /// Queues an item about an origin on several links.
@@ -460,9 +480,12 @@ impl Flood {
     /// Origins that fell silent for longer than is their way: their tree may be broken where we cannot see it. What neighbors said of
     /// their ways may be out of date, and two may wait for each other: so the best way is asked first, then all, then each in turn,
     /// ever more seldom.
-    pub(crate) fn silent(&mut self, may_be_here: impl Fn(&PeerId) -> bool, now: Time) -> Vec<Request> {
-        let silent: Vec<(Slot, Option<PortId>, u8)> = self
-            .origins()
+    /// Of very many, each look is at a part of them, the one that is `turn`'s.
+    pub(crate) fn silent(&mut self, may_be_here: impl Fn(&PeerId) -> bool, turn: usize, now: Time) -> Vec<Request> {
+        let parts = self.origins.len().div_ceil(LOOKED_AT);
+        let part = (turn % parts..self.origins.len()).step_by(parts).map(|slot| Slot(slot as u32));
+        let silent: Vec<(Slot, Option<PortId>, u8)> = part
+            .filter_map(|slot| Some((slot, self.origin(slot)?)))
             .filter(|(slot, origin)| *slot != Slot::ME && origin.is_silent(now) && may_be_here(&origin.peer))
             .map(|(slot, origin)| (slot, origin.parent, origin.unanswered))
             .collect();

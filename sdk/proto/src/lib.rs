@@ -68,5 +68,6 @@ pub use node::{
     ANSWER_WITHIN, Beacon, Candidate, CloseReason, Counters, Event, Farewell, Filter, Input, LinkInfo, Member, Node, Output,
     OwnershipError, REQUESTS_MAX, Refusal, RemovalError, Target, Topic, WorldEvent,
 };
+pub use overlay::{RELAY_IP, is_relay};
 pub use state::{Change, Fields, Group, Kind, KindId, Orphan, Registry, Shape, Value, quantize};
 pub use time::{MeshTime, Time};

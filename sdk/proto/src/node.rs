@@ -23,6 +23,7 @@
 mod admit;
 mod beat;
 mod budget;
+mod digests;
 mod hear;
 mod io;
 mod keyframes;
@@ -98,6 +99,8 @@ pub struct Node {
     neighborhood: neighbors::Neighborhood,
     hearing: outage::Hearing,
     flood: Flood,
+    /// Whom neighbors are to be asked to leave out.
+    prunes: BTreeMap<LinkId, Vec<PeerId>>,
     repairs: Repairs,
     roster: Roster,
     clock: Clock,
@@ -161,6 +164,7 @@ impl Node {
             neighborhood: neighbors::Neighborhood::default(),
             hearing: outage::Hearing::default(),
             flood: Flood::new(me, boot, now),
+            prunes: BTreeMap::new(),
             repairs: Repairs::default(),
             roster: Roster::new(me),
             clock: Clock::opened(now),

@@ -14,6 +14,7 @@ mod link;
 mod near;
 mod partner;
 mod quota;
+mod relayed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) use link::{Link, Retiring, Stage};
 pub(crate) use near::{Near, is_nearer, within};
 pub(crate) use partner::Partners;
 pub(crate) use quota::Quota;
+pub use relayed::{RELAY_IP, is_relay};
 
 use crate::config::NeighborLimits;
 use crate::id::{LinkId, PeerId};
@@ -168,12 +170,12 @@ impl Overlay {
         self.limits.max >= CHOICE_MIN && members > self.limits.max + 1
     }
 
-    /// Whether the neighbor at the other end of `link` can be reached without it, by what members say of their links.
+    /// Whether the neighbor at the other end of `link` can be reached without it and by direct links of ours, by what members say of theirs.
     pub(crate) fn is_spare(&self, link: LinkId, roster: &Roster, now: Time) -> bool {
         let Some(end) = self.get(link).and_then(|link| link.peer) else { return true };
-        let others = self
-            .iter()
-            .filter(|(id, other)| *id != link && other.is_member() && other.retiring.is_none() && !other.is_quiet(now));
+        let others = self.iter().filter(|(id, other)| {
+            *id != link && other.is_member() && !other.is_relayed() && other.retiring.is_none() && !other.is_quiet(now)
+        });
         let mut next: Vec<PeerId> = others.filter_map(|(_, other)| other.peer).collect();
         let mut seen: BTreeSet<PeerId> = next.iter().copied().collect();
         while let Some(peer) = next.pop() {
@@ -195,20 +197,32 @@ impl Overlay {
         self.neighbors().find(|(_, neighbor)| neighbor == peer).map(|(id, _)| id)
     }
 
+    /// The relayed link that one end is to give up, since its other end is heard by way of our direct neighbors: the smaller key sees to
+    /// it.
+    pub(crate) fn spare_relay(&self, me: &PeerId, roster: &Roster, now: Time) -> Option<LinkId> {
+        let relays = self.iter().filter(|(_, link)| link.is_member() && link.is_relayed());
+        let mut due = relays.filter(|(_, link)| link.retiring.is_none() && link.needed_until <= now && link.is_settled(now));
+        due.find(|(id, link)| link.peer.is_some_and(|peer| *me < peer) && self.is_spare(*id, roster, now)).map(|(id, _)| id)
+    }
+
     pub(crate) fn strangers(&self) -> usize {
         self.links.values().filter(|link| !link.dialed && !link.is_member()).count()
     }
 
     /// Of the new link and one that stands to the same peer, both ends keep the one whose dialer has the smaller key: each can
     /// tell alone. Of two with the same dialer the newer one stays: its dialer knows best. So it does where the old one has been
-    /// silent since before `dead`.
+    /// silent since before `dead`. A direct one stays rather than a relayed one, whoever dialed.
     pub(crate) fn keep(&self, me: &PeerId, new: LinkId, dead: Time) -> Keep {
-        let Some((new_dialed, peer)) = self.get(new).and_then(|link| Some((link.dialed, link.peer?))) else { return Keep::Only };
+        let Some((link, peer)) = self.get(new).and_then(|link| Some((link, link.peer?))) else { return Keep::Only };
         let Some((old, held)) = self.iter().find(|(id, link)| *id != new && link.is_member() && link.peer == Some(peer)) else {
             return Keep::Only;
         };
-        let smaller_dialed_new = new_dialed == (*me < peer);
-        if held.dialed == new_dialed || smaller_dialed_new || held.heard < dead { Keep::New(old) } else { Keep::Old }
+        let better = if link.is_relayed() == held.is_relayed() {
+            link.dialed == held.dialed || link.dialed == (*me < peer)
+        } else {
+            held.is_relayed()
+        };
+        if better || held.heard < dead { Keep::New(old) } else { Keep::Old }
     }
 
     /// How many links to have, among so many members.
@@ -278,6 +292,30 @@ mod tests {
             (with_links(&SMALL, LARGE, true, true), with_links(&LARGE, SMALL, false, false)),
             (Keep::New(old), Keep::New(old))
         );
+    }
+
+    #[test]
+    fn a_direct_link_takes_the_place_of_a_relayed_one_whoever_dialed() {
+        for (me, old_dialed, new_dialed) in
+            [(SMALL, true, false), (SMALL, true, true), (LARGE, false, true), (LARGE, false, false)]
+        {
+            let peer = if me == SMALL { LARGE } else { SMALL };
+            for relayed_first in [true, false] {
+                let mut overlay = Overlay::new(NeighborLimits::default());
+                let mut open = |dialed, stage, relayed| {
+                    let ip = if relayed { RELAY_IP } else { [127, 0, 0, 1].into() };
+                    let mut link = Link::new(SocketAddr::new(ip, 1), dialed, None, Time(0));
+                    (link.peer, link.stage) = (Some(peer), stage);
+                    overlay.open(link)
+                };
+                let old = open(old_dialed, Stage::Member, relayed_first);
+                let new = open(new_dialed, Stage::AwaitHello, !relayed_first);
+                let expected = if relayed_first { Keep::New(old) } else { Keep::Old };
+                assert_eq!(overlay.keep(&me, new, Time(0)), expected, "{relayed_first} {old_dialed} {new_dialed}");
+                // Of two dead ones that which may live.
+                assert_eq!(overlay.keep(&me, new, Time(1)), Keep::New(old));
+            }
+        }
     }
 
     #[test]

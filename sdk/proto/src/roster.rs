@@ -14,7 +14,7 @@ pub(crate) use clock::Clock;
 
 use crate::id::{Boot, LinkId, PeerId};
 use crate::node::Farewell;
-use crate::state::acks::roster_hash;
+use crate::state::acks::member_hash;
 use crate::time::Time;
 use crate::wire::{Presence, Signed};
 
@@ -26,14 +26,17 @@ pub(crate) const NEWCOMER: Duration = Duration::from_secs(10);
 const DEPARTED_MAX: usize = 4_096;
 
 /// The other members, and those who were.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Roster {
     members: BTreeMap<PeerId, Present>,
     departed: BTreeMap<PeerId, Departed>,
     /// The members and ourselves: kept beside, for those who only ask who is here.
     present: BTreeSet<PeerId>,
-    /// A hash of those, kept beside, too.
+    /// A hash of those, kept beside, too: the sum of one of each, so that who comes or goes costs no look at all the others.
     hash: u32,
+    me: PeerId,
+    /// How many of them come before ourselves.
+    rank: usize,
 }
 
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Present {
     pub(crate) heard: Time,
     /// The links over which this presence came or went: their other ends have it.
     pub(crate) shown: BTreeSet<LinkId>,
+    /// The links over which any presence of this life came or went: their other ends know where its messages stand.
+    pub(crate) aware: BTreeSet<LinkId>,
 }
 
 #[derive(Debug)]
@@ -73,7 +78,8 @@ pub(crate) enum News {
 
 impl Roster {
     pub(crate) fn new(me: PeerId) -> Self {
-        let mut roster = Self::default();
+        let mut roster =
+            Self { members: BTreeMap::new(), departed: BTreeMap::new(), present: BTreeSet::new(), hash: 0, me, rank: 0 };
         roster.enter(me);
         roster
     }
@@ -88,6 +94,11 @@ impl Roster {
         self.hash
     }
 
+    /// Our own place among all others but `peer`, in their order.
+    pub(crate) fn place_beside(&self, peer: &PeerId) -> usize {
+        self.rank - usize::from(*peer < self.me && self.present.contains(peer))
+    }
+
     /// The others, sorted, from the one after `peer` on and round: as good as at random, and the same for everyone who asks.
     pub(crate) fn members_after(&self, peer: &PeerId) -> impl Iterator<Item = (&PeerId, &Present)> {
         let after = self.members.range((Bound::Excluded(*peer), Bound::Unbounded));
@@ -98,6 +109,7 @@ impl Roster {
     pub(crate) fn shown(&mut self, peer: &PeerId, link: LinkId) {
         if let Some(member) = self.members.get_mut(peer) {
             member.shown.insert(link);
+            member.aware.insert(link);
         }
     }
 
@@ -105,6 +117,7 @@ impl Roster {
     pub(crate) fn link_down(&mut self, link: LinkId) {
         for member in self.members.values_mut() {
             member.shown.remove(&link);
+            member.aware.remove(&link);
         }
     }
 
@@ -115,6 +128,13 @@ impl Roster {
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Present> {
         self.members.get(peer)
+    }
+
+    /// The member whose key starts like that.
+    pub(crate) fn starting_with(&self, start: u64) -> Option<(&PeerId, &Present)> {
+        let mut first = [0; 32];
+        first[..8].copy_from_slice(&start.to_le_bytes());
+        self.members.range(PeerId(first)..).next().filter(|(peer, _)| peer.0[..8] == first[..8])
     }
 
     /// Whether `peer` would have its own presence beaten by what is known: to be asked before the signature is checked.
@@ -143,13 +163,13 @@ impl Roster {
             None => News::Joined,
         };
         let departed = self.departed.remove(&peer);
-        let (since, heard) = match (news, self.members.get(&peer), departed) {
-            (News::Changed { .. }, Some(known), _) => (known.since, known.heard),
-            (News::Returned, _, Some(departed)) => (departed.since, now),
-            _ => (now, now),
+        let (since, heard, aware) = match (news, self.members.remove(&peer), departed) {
+            (News::Changed { .. }, Some(known), _) => (known.since, known.heard, known.aware),
+            (News::Returned, _, Some(departed)) => (departed.since, now, BTreeSet::new()),
+            _ => (now, now, BTreeSet::new()),
         };
         self.enter(peer);
-        self.members.insert(peer, Present { presence, signed, since, heard, shown: BTreeSet::new() });
+        self.members.insert(peer, Present { presence, signed, since, heard, shown: BTreeSet::new(), aware });
         news
     }
 
@@ -166,7 +186,8 @@ impl Roster {
         }
         if let Some(Departed { presence, signed, since, .. }) = self.departed.remove(peer) {
             self.enter(*peer);
-            self.members.insert(*peer, Present { presence, signed, since, heard: now, shown: BTreeSet::new() });
+            let (shown, aware) = (BTreeSet::new(), BTreeSet::new());
+            self.members.insert(*peer, Present { presence, signed, since, heard: now, shown, aware });
         }
         true
     }
@@ -190,21 +211,27 @@ impl Roster {
     /// A member is gone. False if it was not here.
     pub(crate) fn depart(&mut self, peer: &PeerId, farewell: Farewell, now: Time) -> bool {
         let Some(Present { presence, signed, since, .. }) = self.members.remove(peer) else { return false };
-        self.present.remove(peer);
-        self.hash = roster_hash(self.present.iter());
+        if self.present.remove(peer) {
+            self.hash = self.hash.wrapping_sub(member_hash(peer));
+            self.rank -= usize::from(*peer < self.me);
+        }
         self.departed.insert(*peer, Departed { presence, signed, since, farewell, at: now });
         true
     }
 
     fn enter(&mut self, peer: PeerId) {
         if self.present.insert(peer) {
-            self.hash = roster_hash(self.present.iter());
+            self.hash = self.hash.wrapping_add(member_hash(&peer));
+            self.rank += usize::from(peer < self.me);
         }
     }
 
-    /// Members that nobody heard for longer than each is given, where only silence after `since` counts.
-    pub(crate) fn silent(&self, patience: impl Fn(&PeerId) -> Duration, since: Time, now: Time) -> Vec<PeerId> {
-        let is_silent = |(peer, member): &(&PeerId, &Present)| now.since(member.heard.max(since)) >= patience(peer);
+    /// Members that nobody heard for longer than each is given, `least` or more, where only silence after `since` counts.
+    pub(crate) fn silent(&self, least: Duration, patience: impl Fn(&PeerId) -> Duration, since: Time, now: Time) -> Vec<PeerId> {
+        let is_silent = |(peer, member): &(&PeerId, &Present)| {
+            let silence = now.since(member.heard.max(since));
+            silence >= least && silence >= patience(peer)
+        };
         self.members.iter().filter(is_silent).map(|(peer, _)| *peer).collect()
     }
 
@@ -249,15 +276,42 @@ mod tests {
         assert_eq!(learn(&mut roster, 1, 2, "ann", Time(0)).1, News::Changed { profile: false });
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(0)).1, News::Changed { profile: true });
         let silence = Duration::from_secs(1);
-        assert_eq!(roster.silent(|_| silence, Time(0), Time(999_999)), []);
-        assert_eq!(roster.silent(|_| silence, Time(1), Time(1_000_000)), []);
-        assert_eq!(roster.silent(|_| silence, Time(0), Time(1_000_000)), [peer]);
+        assert_eq!(roster.silent(silence, |_| silence, Time(0), Time(999_999)), []);
+        assert_eq!(roster.silent(silence, |_| silence, Time(1), Time(1_000_000)), []);
+        assert_eq!(roster.silent(silence, |_| silence, Time(0), Time(1_000_000)), [peer]);
         assert!(roster.depart(&peer, Farewell::Lost, Time(1_000_000)));
         assert_eq!(learn(&mut roster, 1, 3, "Ann", Time(1_000_001)).1, News::Nothing);
         assert!(roster.heard(&peer, Boot(1), Time(1_000_002)));
         assert!(roster.present().contains(&peer));
         roster.depart(&peer, Farewell::Lost, Time(1_000_003));
         assert_eq!(learn(&mut roster, 1, 4, "Ann", Time(1_000_004)).1, News::Returned);
+    }
+
+    #[test]
+    fn what_is_kept_beside_is_what_a_look_at_all_finds() {
+        let me = PeerId([5; 32]);
+        let mut roster = Roster::new(me);
+        let mut learned = Vec::new();
+        for seed in 0..40 {
+            let identity = Identity::from_seed([seed; 32]);
+            let presence = Presence::new(Boot(1), 1, Profile::default(), &[], vec![], 0, Duration::ZERO, 0, None);
+            let signed = presence.sign(&identity, &MeshId::from_name("test")).unwrap();
+            roster.learn(identity.peer_id(), presence, signed, 99, Time(0));
+            learned.push(identity.peer_id());
+            if seed % 3 == 0 {
+                roster.depart(&learned[usize::from(seed) / 2], Farewell::Lost, Time(1));
+            }
+            if seed % 7 == 0 {
+                roster.heard(&learned[usize::from(seed) / 3], Boot(1), Time(2));
+            }
+            let sum = roster.present().iter().fold(0_u32, |sum, peer| sum.wrapping_add(member_hash(peer)));
+            assert_eq!(roster.hash(), sum);
+            for peer in learned.iter().chain([&PeerId([0; 32])]) {
+                let place = roster.present().iter().filter(|other| *other != peer).position(|other| *other == me);
+                assert_eq!(Some(roster.place_beside(peer)), place);
+            }
+        }
+        assert!((10..40).contains(&roster.present().len()));
     }
 
     #[test]

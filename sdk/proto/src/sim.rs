@@ -66,9 +66,11 @@ impl Default for Options {
 /// How long a dial into nowhere takes to fail.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So many come to the first node's door at once; of those after them each knows somebody, and one comes after the other.
-const DOOR: usize = 256;
-const NEXT_GUEST: Duration = Duration::from_millis(10);
+/// So many may come to the first node's door at once. Where there are more, those after the first few each know somebody, and one
+/// comes after the other.
+const DOOR: usize = 257;
+const FIRST_GUESTS: usize = 16;
+const NEXT_GUEST: Duration = Duration::from_millis(5);
 
 /// The virtual network and the nodes on it, by index.
 #[derive(Debug)]
@@ -153,9 +155,10 @@ impl Sim {
     /// Adds `count` nodes that all know the first one's address, and runs until they have met, or for `patience`.
     pub fn mesh(options: Options, count: usize, config: &Config, patience: Duration) -> Self {
         let mut sim = Self::new(options);
+        let door = if count > DOOR { FIRST_GUESTS } else { DOOR };
         for index in 0..count {
             sim.add(config.clone(), [7; 32]);
-            if index > DOOR {
+            if index >= door {
                 // As invitations go from hand to hand: a thousand at one door would wait for each other.
                 let friend = sim.rng.next_u32() as usize % index;
                 sim.introduce(index, friend);

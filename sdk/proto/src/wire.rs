@@ -26,7 +26,7 @@ pub(crate) use parcel::{
 pub(crate) use said::{Content, Leaf, Said, Seal, Speech};
 
 /// What two ends must agree on before anything else; the first byte of every frame.
-pub const WIRE_VERSION: u8 = 5;
+pub const WIRE_VERSION: u8 = 6;
 
 /// The protocol as TLS names it (RFC 7301).
 pub const ALPN: &[u8] = b"peerflock/2";

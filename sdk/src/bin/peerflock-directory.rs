@@ -19,6 +19,7 @@ Options:
   --host NAME         What the world calls this machine, for the address that is printed [default: the first of its own addresses]
   --private           Name no players but those who ask for it
   --lifetime SECONDS  How long an entry lasts unless it is renewed [default: 60]
+  --relays PAIRS      Relay for so many pairs of first players who find no way to each other; 0 for none [default: 256]
   --seconds SECONDS   End after so long [default: never]
   --help              This text
 
@@ -74,6 +75,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Asked>, Strin
             "--data" => asked.options.data = Some(PathBuf::from(value()?)),
             "--host" => asked.host = Some(value()?),
             "--seconds" => asked.seconds = Some(number(&value()?, "--seconds")?),
+            "--relays" => {
+                let relays = usize::try_from(number(&value()?, "--relays")?).unwrap_or(usize::MAX);
+                asked.options.limits = DirectoryLimits { relays, ..asked.options.limits };
+            }
             "--lifetime" => {
                 let lifetime = Duration::from_secs(number(&value()?, "--lifetime")?.clamp(3, 86_400));
                 asked.options.limits = DirectoryLimits { lifetime, ..asked.options.limits };
@@ -112,10 +117,12 @@ mod tests {
 
     #[test]
     fn options_are_understood_or_named() {
-        let asked = parsed("--listen 127.0.0.1:7 --http 127.0.0.1:8 --data /x --host h --private --lifetime 9 --seconds 1")
-            .unwrap()
-            .unwrap();
+        let asked =
+            parsed("--listen 127.0.0.1:7 --http 127.0.0.1:8 --data /x --host h --private --lifetime 9 --relays 5 --seconds 1")
+                .unwrap()
+                .unwrap();
         assert_eq!((asked.options.listen.port(), asked.options.http.unwrap().port(), asked.options.refers), (7, 8, false));
+        assert_eq!(asked.options.limits.relays, 5);
         assert_eq!((asked.options.limits.lifetime.as_secs(), asked.seconds, asked.host.as_deref()), (9, Some(1), Some("h")));
         assert!(parsed("--help --nonsense").unwrap().is_none());
         for (wrong, part) in

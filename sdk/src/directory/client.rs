@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::address::DirectoryAddress;
 use super::dial;
 use super::public::{self, Tellers};
-use super::wire::{Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, decode, encode};
+use super::wire::{Answer, Notice, Owner, REQUEST_BYTES_MAX, Referral, Refusal, Request, Topic, decode, encode};
 use crate::identity;
 use crate::link::canonical;
 use crate::link::probe::{Arrived, SideDoor};
@@ -27,6 +27,8 @@ use crate::unix_time::unix_seconds;
 
 /// How long an answer may take. Who does not answer is asked on a new connection.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// So long it is told that a directory would not relay.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// Others asked for at once.
 const COUNT: u8 = 16;
 /// Addresses of one note.
@@ -57,6 +59,8 @@ struct Line {
     notices: Mutex<Option<AbortHandle>>,
     /// With which letters are opened: another one once the mesh has another lock.
     rendezvous: Mutex<Rendezvous>,
+    /// Why it would not relay, and when.
+    no_relay: Mutex<Option<(Refusal, Instant)>>,
 }
 
 /// What members tell each other there, sealed.
@@ -122,9 +126,15 @@ impl Directory {
         let endpoint = us.endpoint.upgrade().ok_or_else(|| ResolveError::Other("the mesh is left".into()))?;
         let connect = |config, at| endpoint.connect(config, at);
         let (connection, address) = dial::dial(&self.address, &us.interface, &self.identity, connect).await?;
-        let (asked_other_port, notices) = (AtomicBool::new(false), Mutex::default());
-        let rendezvous = Mutex::new(us.rendezvous.clone());
-        Ok(Line { connection, address, door: endpoint.side_door(), asked_other_port, notices, rendezvous })
+        Ok(Line {
+            connection,
+            address: canonical(address),
+            door: endpoint.side_door(),
+            asked_other_port: AtomicBool::new(false),
+            notices: Mutex::default(),
+            rendezvous: Mutex::new(us.rendezvous.clone()),
+            no_relay: Mutex::default(),
+        })
     }
 
     fn refused(&self, refusal: Refusal) -> ResolveError {
@@ -217,7 +227,11 @@ impl Resolver for Directory {
                 line.door.post(Arrived::Found { peer: note.peer, by: Post::Courier(Arc::new(by)) });
                 found.push(Found::peer(note.peer, note.addresses).beacon(Some(note.beacon)));
             }
-            Ok(found)
+            // Whoever is found may be out of reach all the same: then the player should know what could help.
+            match line.why_no_relay().filter(|_| us.members <= 1) {
+                Some(refusal) => Err(self.refused(refusal)),
+                None => Ok(found),
+            }
         })
     }
 
@@ -241,6 +255,32 @@ impl Resolver for Directory {
 }
 
 impl Line {
+    /// Asks for packets to and from `to` to be relayed, who is `peer`.
+    async fn relay(&self, topic: Topic, to: Owner, peer: PeerId) {
+        let refusal = match timeout(ANSWER_DEADLINE, dial::ask(&self.connection, &Request::Relay { topic, to })).await {
+            Ok(Some(Answer::Relay { token, bytes_per_second })) => {
+                let at = self.door.open_relay(token, self.address, f64::from(bytes_per_second));
+                self.door.post(Arrived::Relayed { peer, at });
+                None
+            }
+            // An older directory knows no such request.
+            Ok(Some(Answer::No(Refusal::Malformed))) => Some(Refusal::NoRelay),
+            Ok(Some(Answer::No(refusal))) => Some(refusal),
+            // Whoever looks for others next notices, too.
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            tracing::debug!(target: "peerflock::reach", ?peer, %refusal, "not relayed");
+        }
+        *lock(&self.no_relay) = refusal.map(|refusal| (refusal, Instant::now()));
+    }
+
+    /// Why it would not relay of late.
+    fn why_no_relay(&self) -> Option<Refusal> {
+        let refused = *lock(&self.no_relay);
+        refused.filter(|(_, at)| at.elapsed() < REFUSED_FOR).map(|(refusal, _)| refusal)
+    }
+
     /// Passes on what others send us by the directory, until the connection ends.
     fn listen(self: &Arc<Self>, me: PeerId) {
         let (line, connection) = (Arc::downgrade(self), self.connection.clone());
@@ -280,6 +320,12 @@ impl Courier for Letters {
             // Nobody waits for it: what does not arrive is tried again.
             _ = timeout(ANSWER_DEADLINE, dial::ask(&line.connection, &request)).await;
         });
+    }
+
+    fn relay(&self, peer: PeerId) {
+        let Some(line) = self.line.upgrade() else { return };
+        let (topic, to) = (self.rendezvous.topic(SERVICE, 0), self.to);
+        tokio::spawn(async move { line.relay(topic, to, peer).await });
     }
 }
 

@@ -83,6 +83,14 @@ fn metrics(stats: DirectoryStats) -> String {
     say("registrations_total", "counter", "Registrations and renewals.", stats.registrations);
     say("resolutions_total", "counter", "Questions for others.", stats.resolutions);
     say("letters_total", "counter", "Letters passed on between players.", stats.letters);
+    say("relays", "gauge", "Pairs whose packets are relayed.", stats.relays as u64);
+    say("relayed_bytes_total", "counter", "Bytes relayed, everything above UDP included.", stats.relayed_bytes);
+    say(
+        "relay_dropped_bytes_total",
+        "counter",
+        "Bytes not relayed because a pair had more than its rate.",
+        stats.relay_dropped_bytes,
+    );
     say("refusals_total", "counter", "Requests refused, for rates or limits.", stats.refusals);
     text
 }

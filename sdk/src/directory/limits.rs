@@ -26,6 +26,14 @@ pub struct DirectoryLimits {
     pub connections_of_network: usize,
     /// Requests per second from one network; ten times as many may come at once. 20 by default.
     pub requests_per_second: f64,
+    /// Pairs of players for whom packets are relayed at once, since they find no way to each other. 256 by default; 0 relays for nobody.
+    pub relays: usize,
+    /// Of them with an end in one network. 8 by default.
+    pub relays_of_network: usize,
+    /// Bytes per second that are relayed for one pair, each way. 12,000 by default: a small game, and no more.
+    pub relay_bytes_per_second: u32,
+    /// How many of them may come at once: connecting takes some. 65,536 by default.
+    pub relay_burst_bytes: u32,
     /// How long an entry lasts unless it is renewed. 60 s by default.
     pub lifetime: Duration,
 }
@@ -39,6 +47,10 @@ impl Default for DirectoryLimits {
             connections: 16_384,
             connections_of_network: 64,
             requests_per_second: 20.0,
+            relays: 256,
+            relays_of_network: 8,
+            relay_bytes_per_second: 12_000,
+            relay_burst_bytes: 65_536,
             lifetime: Duration::from_secs(60),
         }
     }

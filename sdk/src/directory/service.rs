@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::address::DirectoryAddress;
 use super::limits::{DirectoryLimits, Rates};
+use super::relays::Relays;
 use super::store::Store;
 use super::wire::{
     ALPN, Answer, LETTER_BYTES_MAX, NAMED_MAX, Notice, Owner, REQUEST_BYTES_MAX, Refusal, Request, Topic, decode, encode,
@@ -23,6 +24,7 @@ use super::wire::{
 use super::{PORT, http};
 use crate::identity::{self, IdentityError};
 use crate::link::gate::{Bucket, Gate, network};
+use crate::link::probe::{Carrier, Token};
 use crate::link::{canonical, probe, tls};
 use crate::resolve::write_whole;
 use crate::sync::lock;
@@ -33,6 +35,8 @@ const KEY_FILE: &str = "directory.key";
 const ENTRIES_FILE: &str = "entries";
 /// How often entries that are over go, and the rest is written down.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// How often to see whether players whose packets are relayed have moved.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// A player of whom nothing was heard for so long is gone.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// Requests of one player that may wait at once.
@@ -110,6 +114,12 @@ pub struct DirectoryStats {
     pub letters: u64,
     /// Requests refused since the start.
     pub refusals: u64,
+    /// Pairs of players whose packets are relayed, or are to be.
+    pub relays: usize,
+    /// Bytes relayed since the start, everything above UDP included.
+    pub relayed_bytes: u64,
+    /// Bytes not relayed because their pair had more than its rate.
+    pub relay_dropped_bytes: u64,
 }
 
 /// A directory that runs, in the tokio runtime in which it was started, until it is stopped or dropped.
@@ -137,6 +147,20 @@ struct Inner {
     resolutions: AtomicU64,
     letters: AtomicU64,
     refusals: AtomicU64,
+    desk: Arc<RelayDesk>,
+}
+
+/// Where the socket asks what to do with relayed packets. Knows no connections: they know the socket, and would keep each other alive.
+#[derive(Debug)]
+struct RelayDesk {
+    relays: Mutex<Relays>,
+    limits: DirectoryLimits,
+}
+
+impl Carrier for RelayDesk {
+    fn carry(&self, token: Token, from: SocketAddr, bytes: usize) -> Option<SocketAddr> {
+        lock(&self.relays).carry(token, from, bytes, &self.limits, Instant::now())
+    }
 }
 
 impl DirectoryService {
@@ -156,7 +180,9 @@ impl DirectoryService {
         config.validation_token.sent(0);
         let mut plain = EndpointConfig::default();
         plain.grease_quic_bit(false);
-        let socket = probe::answering(options.listen).map_err(failed(options.listen))?;
+        let (socket, door) = probe::answering(options.listen).map_err(failed(options.listen))?;
+        let desk = Arc::new(RelayDesk { relays: Mutex::default(), limits: options.limits });
+        door.set_carrier(desk.clone());
         let endpoint = Endpoint::new_with_abstract_socket(plain, Some(config), socket, Arc::new(TokioRuntime))
             .map_err(failed(options.listen))?;
         let listen = endpoint.local_addr().map(canonical).map_err(failed(options.listen))?;
@@ -182,9 +208,11 @@ impl DirectoryService {
             resolutions: AtomicU64::new(0),
             letters: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
+            desk,
         });
         tasks.spawn(accept(endpoint.clone(), inner.clone()));
         tasks.spawn(tidy(inner.clone()));
+        tasks.spawn(follow(inner.clone()));
         if let Some(listener) = listener {
             let inner = inner.clone();
             tasks.spawn(http::serve(listener, move || inner.stats()));
@@ -332,6 +360,7 @@ impl Inner {
                 Answer::Done
             }
             Some(Request::Letter { topic, to, letter }) => self.pass_on(topic, owner, to, letter, now).await,
+            Some(Request::Relay { topic, to }) => self.relay(topic, owner, to, from, now),
         }
     }
 
@@ -340,11 +369,7 @@ impl Inner {
         if letter.len() > LETTER_BYTES_MAX {
             return Answer::No(Refusal::Malformed);
         }
-        let both = {
-            let store = lock(&self.store);
-            store.has(&topic, &from, now) && store.has(&topic, &to, now)
-        };
-        let player = self.players().get(&to).cloned().filter(|_| both);
+        let player = self.players().get(&to).cloned().filter(|_| self.both_here(&topic, &from, &to, now));
         let Some(player) = player else { return Answer::No(Refusal::NotHere) };
         let notice = encode(&Notice { topic, from, letter });
         let sent = async {
@@ -359,6 +384,21 @@ impl Inner {
             }
             _ => Answer::No(Refusal::NotHere),
         }
+    }
+
+    /// Carries packets between two of one mesh, both registered here, once both ask for it.
+    fn relay(&self, topic: Topic, owner: Owner, to: Owner, from: SocketAddr, now: u64) -> Answer {
+        if !self.both_here(&topic, &owner, &to, now) {
+            return Answer::No(Refusal::NotHere);
+        }
+        let (limits, fresh) = (&self.options.limits, identity::random().first_chunk().copied().unwrap_or_default());
+        let asked = lock(&self.desk.relays).ask(topic, owner, to, from, fresh, limits, Instant::now());
+        asked.map_or_else(Answer::No, |token| Answer::Relay { token, bytes_per_second: limits.relay_bytes_per_second })
+    }
+
+    fn both_here(&self, topic: &Topic, one: &Owner, other: &Owner, now: u64) -> bool {
+        let store = lock(&self.store);
+        store.has(topic, one, now) && store.has(topic, other, now)
     }
 
     /// Whether one more from there may connect. Counts it; [`gone`](Self::gone) takes it back.
@@ -393,6 +433,7 @@ impl Inner {
 
     fn stats(&self) -> DirectoryStats {
         let (entries, meshes) = lock(&self.store).size();
+        let (relays, relayed_bytes, relay_dropped_bytes) = lock(&self.desk.relays).stats();
         DirectoryStats {
             entries,
             meshes,
@@ -401,6 +442,9 @@ impl Inner {
             resolutions: self.resolutions.load(Ordering::Relaxed),
             letters: self.letters.load(Ordering::Relaxed),
             refusals: self.refusals.load(Ordering::Relaxed),
+            relays,
+            relayed_bytes,
+            relay_dropped_bytes,
         }
     }
 
@@ -420,6 +464,22 @@ async fn tidy(inner: Arc<Inner>) {
         if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "the entries could not be written down; a restart would forget them");
         }
+    }
+}
+
+/// Relayed packets go where players are now: a router may give one another port under way, and QUIC notices.
+async fn follow(inner: Arc<Inner>) {
+    let mut every = interval(FOLLOW_EVERY);
+    loop {
+        every.tick().await;
+        if lock(&inner.desk.relays).stats().0 == 0 {
+            continue;
+        }
+        let places: BTreeMap<Owner, SocketAddr> =
+            inner.players().iter().map(|(owner, connection)| (*owner, canonical(connection.remote_address()))).collect();
+        let mut relays = lock(&inner.desk.relays);
+        relays.follow(|owner| places.get(owner).copied());
+        relays.tidy(Instant::now());
     }
 }
 

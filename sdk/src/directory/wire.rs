@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use peerflock_proto::wire::codec;
 use serde::{Deserialize, Serialize};
 
+use crate::link::probe::Token;
+
 /// What is spoken (RFC 7301). Another version is another name.
 pub(super) const ALPN: &[u8] = b"peerflock-directory/1";
 /// The longest request, in bytes.
@@ -46,6 +48,8 @@ pub(super) enum Request {
     Withdraw { topic: Topic },
     /// Pass that on to that one, if it is connected.
     Letter { topic: Topic, to: Owner, letter: Vec<u8> },
+    /// Carry our packets to that one, and its packets to us, once it asks for the same.
+    Relay { topic: Topic, to: Owner },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,11 @@ pub(super) enum Answer {
     Named(Vec<Named>),
     Done,
     No(Refusal),
+    /// Packets with this token are carried, no more than that many bytes per second each way.
+    Relay {
+        token: Token,
+        bytes_per_second: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +100,12 @@ pub(super) enum Refusal {
     NotHere,
     #[error("the request makes no sense to it; update the game or the directory")]
     Malformed,
+    #[error(
+        "it relays for nobody; let somebody join who can be reached, open a port on one of the two routers, or take another directory"
+    )]
+    NoRelay,
+    #[error("it relays for as many pairs as it may; try again later, or let somebody join who can be reached")]
+    RelaysFull,
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -111,6 +126,10 @@ mod tests {
         let request = Request::Resolve { topic: [9; 32], count: 5 };
         assert_eq!(encode(&request), [[1].as_slice(), &[9; 32], &[5]].concat());
         assert_eq!(decode(&encode(&request)), Some(request));
+        let relay = Request::Relay { topic: [9; 32], to: [8; 32] };
+        assert_eq!(encode(&relay), [[4].as_slice(), &[9; 32], &[8; 32]].concat());
+        let relayed = Answer::Relay { token: [7; 8], bytes_per_second: 5 };
+        assert_eq!(encode(&relayed), [[4].as_slice(), &[7; 8], &[5]].concat());
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, wire};
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use peerflock_proto::{CloseReason, Identity, LinkId, PeerId, is_relay, wire};
+use quinn::{
+    AsyncUdpSocket, ConnectError, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -47,6 +49,9 @@ const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 const INCOMING_BUFFER_TOTAL_BYTES: u64 = 1024 * 1024;
 /// QUIC wants a name to dial; with raw public keys it means nothing and is never sent.
 const SERVER_NAME: &str = "peer";
+
+/// The part of what a directory carries that is for datagrams; the rest is for what QUIC adds to them, and for its acknowledgements.
+const RELAY_SHARE: f64 = 0.6;
 
 /// Why no endpoint could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -163,20 +168,21 @@ impl LinkEndpoint {
     }
 
     /// Connects to a service that is no member, from the same socket: so that it sees us where members would.
-    pub(crate) fn connect(
-        &self,
-        client: quinn::ClientConfig,
-        address: SocketAddr,
-    ) -> Result<quinn::Connecting, quinn::ConnectError> {
+    pub(crate) fn connect(&self, client: quinn::ClientConfig, address: SocketAddr) -> Result<quinn::Connecting, ConnectError> {
         self.endpoint.connect_with(client, address, SERVER_NAME)
     }
 
     /// Dials `address`. The future runs the link to its end; dropping it hangs up.
     pub(crate) fn dial(&self, link: LinkId, address: SocketAddr, expect: Option<PeerId>) -> impl Future<Output = ()> + use<> {
         let meter = self.meter(link, address);
+        // Where a relayed link ended there is nobody to be dialed.
+        let nowhere = is_relay(address) && self.sockets.door.relay_rate(address).is_none();
         let mut client = self.client.clone();
         client.transport_config(Arc::new(transport(0, meter.clone())));
-        let connecting = self.endpoint.connect_with(client, address, SERVER_NAME);
+        let connecting = match nowhere {
+            true => Err(ConnectError::InvalidRemoteAddress(address)),
+            false => self.endpoint.connect_with(client, address, SERVER_NAME),
+        };
         let (events, budget) = (self.events.clone(), self.bulk.clone());
         async move {
             let connected = match connecting {
@@ -253,6 +259,9 @@ impl LinkEndpoint {
         // A conditioner makes a line of any way.
         if canonical(address).ip().is_loopback() && self.sockets.conditioner.is_none() {
             meter.set_boundless();
+        }
+        if let Some(rate) = self.sockets.door.relay_rate(canonical(address)) {
+            meter.set_ceiling(rate * RELAY_SHARE);
         }
         Arc::new(meter)
     }

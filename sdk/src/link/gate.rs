@@ -94,12 +94,17 @@ impl Bucket {
 
     /// Takes one out, if there is one.
     pub(crate) fn take(&mut self, per_second: f64, burst: f64, now: Instant) -> bool {
+        self.take_many(1.0, per_second, burst, now)
+    }
+
+    /// Takes so many out, if there are so many.
+    pub(crate) fn take_many(&mut self, count: f64, per_second: f64, burst: f64, now: Instant) -> bool {
         self.tokens = (self.tokens + now.duration_since(self.filled).as_secs_f64() * per_second).min(burst);
         self.filled = now;
-        if self.tokens < 1.0 {
+        if self.tokens < count {
             return false;
         }
-        self.tokens -= 1.0;
+        self.tokens -= count;
         true
     }
 }

@@ -119,8 +119,9 @@ impl Meter {
     /// Forgets everything about the path: it is another one now.
     pub(super) fn reset(&self) {
         let mut state = self.state();
-        let (chance, skipped, boundless) = (state.chance.0, state.skipped, state.boundless);
-        *state = State { skipped, boundless, ..State::new(chance, state.filled) };
+        let (chance, skipped, boundless, ceiling) = (state.chance.0, state.skipped, state.boundless, state.ceiling);
+        *state = State { skipped, boundless, ceiling, ..State::new(chance, state.filled) };
+        state.bind();
     }
 
     /// So many bytes were acknowledged, the newest of them after `round_trip`; so many are still on their way.
@@ -132,6 +133,13 @@ impl Meter {
     /// From now on nothing is ever skipped or held back: the way is this machine's memory.
     pub(super) fn set_boundless(&self) {
         self.state().boundless = true;
+    }
+
+    /// No more than that many bytes per second is ever to be sent: whoever carries the link said so.
+    pub(super) fn set_ceiling(&self, bytes_per_second: f64) {
+        let mut state = self.state();
+        state.ceiling = Some(bytes_per_second);
+        state.bind();
     }
 
     /// Whether a datagram is to be sent now. If not, it is superseded by the next one.
@@ -212,6 +220,8 @@ struct State {
     share: f64,
     skipped: u64,
     boundless: bool,
+    /// The highest limit there may be.
+    ceiling: Option<f64>,
     /// Bytes sent and neither acknowledged nor lost, and how many were delivered per second in the last two intervals.
     on_way: f64,
     delivered: [f64; 2],
@@ -257,6 +267,7 @@ impl State {
             share: 1.0,
             skipped: 0,
             boundless: false,
+            ceiling: None,
             on_way: 0.0,
             delivered: [0.0; 2],
             streams: StreamRate::new(now),
@@ -291,7 +302,7 @@ impl State {
     fn note_base(&mut self, round_trip: Duration, now: Instant) {
         let since = *self.base_since.get_or_insert(now);
         // While we hold a queue low it never quite empties: what it was before must not be forgotten, or the base would creep up.
-        if self.limit.is_none() && now.saturating_duration_since(since) >= BASE_WINDOW {
+        if self.limit == self.ceiling && now.saturating_duration_since(since) >= BASE_WINDOW {
             self.base_since = Some(now);
             self.bases.rotate_right(1);
             self.bases[0] = None;
@@ -359,6 +370,7 @@ impl State {
                 }
             }
         }
+        self.bind();
         let queue = if queueing > high * 2 {
             Queue::Long
         } else if queueing > low {
@@ -370,6 +382,15 @@ impl State {
         // What is left of a full line is the game's: a queue that it fills itself is no report's business.
         if let Some(limit) = self.limit {
             self.bulk.bound(limit * STREAM_SHARE);
+        }
+    }
+
+    /// Keeps the limit below the ceiling, and sets it there where there would be none.
+    fn bind(&mut self) {
+        if let Some(ceiling) = self.ceiling {
+            self.limit = Some(self.limit.map_or(ceiling, |limit| limit.min(ceiling)));
+            self.streams.bound(ceiling * STREAM_SHARE);
+            self.bulk.bound(ceiling * STREAM_SHARE);
         }
     }
 

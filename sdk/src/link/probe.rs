@@ -3,8 +3,10 @@
 //! These packets have QUIC's fixed bit clear (RFC 9000, section 17), so that none is taken for the other. "Where am I" is answered here,
 //! as STUN (RFC 8489) would, by no more bytes than were asked with and so many times a second; all else is passed on. The router of some
 //! players gives each way a port of its own: then the way that opens may be one of many more sockets, and what goes there leaves by it.
+//! Where none opens, a directory passes on packets between the two ([`relay`]).
 
 mod packet;
+mod relay;
 mod socket;
 
 use std::collections::VecDeque;
@@ -22,7 +24,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::packet::{Nonce, PACKET_BYTES_MAX, Packet};
-pub(crate) use self::packet::{answer_to, question, read_answer};
+pub(crate) use self::packet::{Token, answer_to, question, read_answer};
+pub(crate) use self::relay::Carrier;
+use self::relay::Relays;
 pub(super) use self::socket::ProbeSocket;
 use self::socket::{inward, transmit};
 use super::canonical;
@@ -57,6 +61,10 @@ pub(crate) enum Arrived {
     Letter { from: PeerId, bytes: Bytes, by: Post },
     /// A courier can reach one who may be no member yet.
     Found { peer: PeerId, by: Post },
+    /// The router lets others in at `at`, or does not.
+    Mapped { at: Option<SocketAddr> },
+    /// A directory carries a link to that one, whose other end is to be dialed at `at`.
+    Relayed { peer: PeerId, at: SocketAddr },
 }
 
 /// The side door of the socket: what is not QUIC goes in and out here.
@@ -74,6 +82,7 @@ struct State {
     answers: Option<Bucket>,
     extras: Vec<Extra>,
     ways: Vec<Way>,
+    relays: Relays,
     reader: Option<Waker>,
     next: u64,
 }
@@ -229,6 +238,7 @@ impl SideDoor {
             Some(Packet::Ask { nonce }) => self.answer(nonce, from),
             Some(Packet::Told { nonce, at }) => self.post(Arrived::Told { nonce, by: from, at }),
             Some(Packet::Probe(payload)) => self.post(Arrived::Probe { from, via, bytes: Bytes::copy_from_slice(payload) }),
+            Some(Packet::Relay { token, payload }) => self.take_relayed(token, from, payload),
             None => {}
         }
     }
@@ -256,9 +266,10 @@ impl fmt::Debug for SideDoor {
     }
 }
 
-/// A socket at `address` that answers questions beside what QUIC does with it.
-pub(crate) fn answering(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    Ok(Arc::new(ProbeSocket::new(super::socket::open(Some(address))?, SideDoor::new())))
+/// A socket at `address` that answers questions beside what QUIC does with it, and its side door.
+pub(crate) fn answering(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, Arc<SideDoor>)> {
+    let door = SideDoor::new();
+    Ok((Arc::new(ProbeSocket::new(super::socket::open(Some(address))?, door.clone())), door))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub struct PeerMeshBuilder {
     pub(super) address_book: Option<PathBuf>,
     pub(super) remember: bool,
     pub(super) punch: bool,
+    pub(super) port_mapping: bool,
     pub(super) resolvers: Vec<Arc<dyn Resolver>>,
     pub(super) listing: Listing,
     pub(super) require_members: Option<bool>,
@@ -78,6 +79,7 @@ impl PeerMeshBuilder {
             address_book: None,
             remember: true,
             punch: true,
+            port_mapping: true,
             resolvers: Vec::new(),
             listing: Listing::default(),
             require_members: None,
@@ -260,6 +262,13 @@ impl PeerMeshBuilder {
     /// Whether to look for ways through routers to members that are not linked. On by default; without it they are heard by others.
     pub fn punch(mut self, punch: bool) -> Self {
         self.punch = punch;
+        self
+    }
+
+    /// Whether to ask the router to let others in, by PCP or NAT-PMP. On by default, but not on loopback, and only together with
+    /// [`punch`](Self::punch); the port is given back when the mesh is left, and nothing waits for a router that does not answer.
+    pub fn port_mapping(mut self, map: bool) -> Self {
+        self.port_mapping = map;
         self
     }
 

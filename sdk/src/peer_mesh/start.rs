@@ -16,7 +16,7 @@ use crate::conditioner::ParseConditionerError;
 use crate::driver::{Driver, LINK_EVENTS_MAX, Shared, Standing};
 use crate::identity::random;
 use crate::link::{LinkEndpoint, OpenError};
-use crate::reach::Reach;
+use crate::reach::{Mapper, Reach};
 use crate::resolve::hub::{self, Facts};
 use crate::resolve::lan::Lan;
 use crate::resolve::ticket::{self, Lock, Ticket};
@@ -165,6 +165,10 @@ pub(super) async fn start(mut builder: PeerMeshBuilder) -> Result<PeerMesh, Star
             neighbors: builder.neighbors,
             watch: builder.socket.is_none() && interface != Interface::Loopback,
         };
+        if builder.port_mapping && interface != Interface::Loopback {
+            let (shared, door, endpoint) = (shared.clone(), endpoint.side_door(), Arc::downgrade(&endpoint));
+            helpers.spawn(Mapper { shared, door, endpoint, interface: interface.clone() }.run());
+        }
         helpers.spawn(reach.run());
     }
     let door = Arc::downgrade(&endpoint);

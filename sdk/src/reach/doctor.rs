@@ -16,12 +16,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::gateway::gateways;
+use super::mapping::{map, withdraw};
 use crate::directory::DirectoryAddress;
 use crate::identity;
 use crate::link::canonical;
@@ -32,6 +35,10 @@ use crate::unix_time::unix_seconds;
 /// How long others may take to answer; each is asked three times.
 const PATIENCE: Duration = Duration::from_millis(2_100);
 const ASK_EVERY: Duration = Duration::from_millis(700);
+/// How long routers may take to open a port.
+const MAPPING_PATIENCE: Duration = Duration::from_secs(4);
+/// Who wakes up so late was too busy to hear an answer: that none came says nothing then.
+const LATE: Duration = Duration::from_millis(700);
 /// Others that are asked.
 const OTHERS_MAX: usize = 16;
 /// A clock before this is wrong: 2025 had begun when this was written.
@@ -75,6 +82,8 @@ pub struct Diagnosis {
     pub router: Router,
     /// Where others see this machine.
     pub seen_at: Vec<SocketAddr>,
+    /// Where the router lets others in, if it opened a port when it was asked to (by PCP or NAT-PMP). It was given back.
+    pub mapped_at: Option<SocketAddr>,
     /// Each part that was looked at.
     pub findings: Vec<Finding>,
 }
@@ -123,18 +132,21 @@ pub struct Finding {
     pub advice: Option<String>,
 }
 
-/// Looks at everything. Takes some three seconds.
+/// Looks at everything. Takes some three seconds, four where no router opens a port.
 pub async fn examine(options: &DoctorOptions) -> Diagnosis {
-    let (router, mdns) = tokio::join!(ask_around(options), mdns(&options.interface));
+    let (router, mdns, mapped) = tokio::join!(ask_around(options), mdns(&options.interface), port_mapping(&options.interface));
     let (router, seen_at, asked) = router;
-    let findings = vec![
+    let mapped_at = mapped.as_ref().and_then(|mapped| mapped.as_ref().ok().map(|(at, _)| *at));
+    let mut findings = vec![
         interfaces(&options.interface),
         of_router(router, asked),
         six(&options.interface, &seen_at),
         mdns,
         clock(unix_seconds()),
     ];
-    Diagnosis { router, seen_at, findings }
+    // Of loopback there is no router to be asked.
+    findings.extend(mapped.map(|mapped| of_port_mapping(mapped, router, &seen_at)));
+    Diagnosis { router, seen_at, mapped_at, findings }
 }
 
 /// The same for programs without an async runtime.
@@ -209,20 +221,26 @@ async fn ask_around(options: &DoctorOptions) -> (Router, Vec<SocketAddr>, usize)
         (false, false) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let Ok(socket) = UdpSocket::bind((bind, 0)).await else { return (Router::Silent, Vec::new(), others.len()) };
-    let answers = ask(&socket, &others).await;
+    let (answers, busy) = ask(&socket, &others).await;
     let port = socket.local_addr().map_or(0, |address| address.port());
     let own: Vec<SocketAddr> = own(&options.interface).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
     let seen: BTreeSet<SocketAddr> = answers.iter().map(|(_, at)| *at).collect();
-    (judge(&answers, &own), seen.into_iter().collect(), others.len())
+    let router = match judge(&answers, &own) {
+        Router::Silent if busy => Router::Unknown,
+        router => router,
+    };
+    (router, seen.into_iter().collect(), others.len())
 }
 
-async fn ask(socket: &UdpSocket, others: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+/// Who answers, and where it sees the socket; and whether this machine was too busy to hear all.
+async fn ask(socket: &UdpSocket, others: &[SocketAddr]) -> (Vec<(SocketAddr, SocketAddr)>, bool) {
     let nonce: [u8; 8] = *identity::random().first_chunk().unwrap_or(&[0; 8]);
     let (started, mut answers) = (Instant::now(), Vec::new());
     let mut next = started;
-    let mut packet = [0; 256];
+    let (mut packet, mut busy) = ([0; 256], false);
     while started.elapsed() < PATIENCE && answers.len() < others.len() {
         if Instant::now() >= next {
+            busy |= next.elapsed() >= LATE;
             next += ASK_EVERY;
             for other in others {
                 // Nowhere to send to is an answer that does not come.
@@ -238,7 +256,7 @@ async fn ask(socket: &UdpSocket, others: &[SocketAddr]) -> Vec<(SocketAddr, Sock
             answers.push((from, at));
         }
     }
-    answers
+    (answers, busy)
 }
 
 fn judge(answers: &[(SocketAddr, SocketAddr)], own: &[SocketAddr]) -> Router {
@@ -259,7 +277,11 @@ fn of_router(router: Router, asked: usize) -> Finding {
             "nobody was asked what this router does".to_owned(),
             Some("Name a directory, or somebody who is playing and can be reached."),
         ),
-        Router::Unknown => (Verdict::Unknown, "only one answered, which says nothing of ways to others".to_owned(), Some("Name one more.")),
+        Router::Unknown => (
+            Verdict::Unknown,
+            "only one answered, or none while this machine was too busy to hear: that says nothing of ways to others".to_owned(),
+            Some("Name one more, or try again when less is going on."),
+        ),
         Router::Silent => (
             Verdict::Bad,
             format!("none of {asked} answered: UDP does not get out of this network, or they are not there"),
@@ -276,6 +298,60 @@ fn of_router(router: Router, asked: usize) -> Finding {
         ),
     };
     finding("router", verdict, found, advice)
+}
+
+/// Asks each router for a port, and gives it back. None where there is no network with one.
+async fn port_mapping(interface: &Interface) -> Option<Result<(SocketAddr, &'static str), usize>> {
+    if *interface == Interface::Loopback {
+        return None;
+    }
+    let routers = gateways(interface);
+    // A port of nobody's will do.
+    let port = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok().and_then(|socket| socket.local_addr().ok());
+    let port = NonZeroU16::new(port?.port())?;
+    let ask = async {
+        for router in &routers {
+            if let Some(mapped) = map(*router, port).await {
+                let told = (mapped.at(), mapped.by());
+                withdraw(Some(mapped)).await;
+                return Some(told);
+            }
+        }
+        None
+    };
+    Some(timeout(MAPPING_PATIENCE, ask).await.ok().flatten().ok_or(routers.len()))
+}
+
+fn of_port_mapping(mapped: Result<(SocketAddr, &'static str), usize>, router: Router, seen_at: &[SocketAddr]) -> Finding {
+    const PART: &str = "port mapping";
+    const OPEN: &str = "Switch it on in the router where it can be (PCP, NAT-PMP), or open a port for UDP there and bind to it.";
+    match mapped {
+        Ok((at, by)) if seen_at.is_empty() || seen_at.iter().any(|seen| seen.ip() == at.ip()) => finding(
+            PART,
+            Verdict::Good,
+            format!("the router opens a port when it is asked to ({by}): others reach this machine at {}", at.ip()),
+            None,
+        ),
+        Ok((at, by)) => {
+            let found = format!(
+                "the router opens a port ({by}) at {}, which others do not see: another router stands before it",
+                at.ip()
+            );
+            finding(
+                PART,
+                Verdict::Limited,
+                found,
+                Some("Set one of the two routers to pass everything on (bridge mode), or ask the provider."),
+            )
+        }
+        Err(0) => {
+            finding(PART, Verdict::Unknown, "there is no router to be asked", Some("Nothing, on a network without internet."))
+        }
+        Err(_) if router == Router::PortForEach => {
+            finding(PART, Verdict::Limited, "the router opens no ports when it is asked to", Some(OPEN))
+        }
+        Err(_) => finding(PART, Verdict::Good, "the router opens no ports when it is asked to; it can do without", None),
+    }
 }
 
 fn six(interface: &Interface, seen: &[SocketAddr]) -> Finding {
@@ -341,6 +417,12 @@ mod tests {
         for router in [Router::Unknown, Router::Silent, Router::None, Router::OnePort, Router::PortForEach] {
             let said = of_router(router, 2);
             assert_eq!(said.advice.is_none(), said.verdict == Verdict::Good, "whatever is not good has advice: {said:?}");
+        }
+        let open = |at: &str, seen: &[SocketAddr]| of_port_mapping(Ok((self::at(at), "PCP")), Router::OnePort, seen).verdict;
+        let seen = [self::at("198.51.100.1:9")];
+        assert_eq!((open("198.51.100.1:7", &seen), open("10.0.0.1:7", &seen)), (Verdict::Good, Verdict::Limited), "two routers");
+        for (router, verdict) in [(Router::OnePort, Verdict::Good), (Router::PortForEach, Verdict::Limited)] {
+            assert_eq!(of_port_mapping(Err(1), router, &seen).verdict, verdict);
         }
         assert_eq!((clock(0).verdict, clock(CLOCK_MIN).verdict), (Verdict::Limited, Verdict::Good));
         assert!(is_shared(Ipv4Addr::new(100, 64, 0, 1)) && !is_shared(Ipv4Addr::new(100, 1, 0, 1)));

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use peerflock_proto::RELAY_IP;
 use peerflock_proto::wire::codec;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +48,7 @@ impl Offer {
 
 fn is_of_one(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    !ip.is_unspecified() && !ip.is_multicast() && !broadcast && ip.to_canonical() != RELAY_IP
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
                 }
             }
         }
-        for nowhere in ["0.0.0.0:7", "224.0.0.251:5353", "255.255.255.255:7", "10.0.0.1:0", "[ff02::fb]:5353"] {
+        for nowhere in ["0.0.0.0:7", "224.0.0.251:5353", "255.255.255.255:7", "10.0.0.1:0", "[ff02::fb]:5353", "192.0.0.8:1"] {
             let bad = Offer { inner: vec![nowhere.parse().unwrap()], ..offer() };
             assert_eq!(Offer::decode(&bad.encode()), None, "{nowhere}");
         }

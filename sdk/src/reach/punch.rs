@@ -183,6 +183,15 @@ impl Attempt {
         Some(acts)
     }
 
+    /// Whether no way is to be hoped for: no sort of address is at both ends, or both routers give each way a port of its own and there is
+    /// no IPv6.
+    pub(super) fn is_hopeless(&self) -> bool {
+        let has = |offer: &Offer, six: bool| offer.inner.iter().chain(&offer.outer).any(|address| address.is_ipv6() == six);
+        let both = |six| has(&self.mine, six) && has(&self.theirs, six);
+        let hard = self.mine.hard == Some(true) && self.theirs.hard == Some(true);
+        !both(true) && (hard || !both(false))
+    }
+
     /// Packets sent so far.
     pub(super) fn packets(&self) -> usize {
         self.packets

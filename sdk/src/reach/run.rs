@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerflock_proto::{Input, NeighborLimits, PeerId, Target};
+use peerflock_proto::{Input, LinkInfo, NeighborLimits, PeerId, Target, is_relay};
 use tokio::time::{Instant, sleep_until};
 
 use super::offer::{ADDRESSES_MAX, Offer};
 use super::punch::{Act, Attempt, is_behind_router, number_of};
-use super::{Post, TOPIC};
+use super::{Courier, Post, TOPIC};
 use crate::driver::Shared;
 use crate::link::LinkEndpoint;
 use crate::link::probe::{Arrived, SideDoor, Via};
@@ -35,6 +35,10 @@ const AGAIN_MAX: Duration = Duration::from_secs(120);
 const ANSWER_AGAIN: Duration = Duration::from_millis(1_500);
 /// Others who told where they see us.
 const OBSERVERS_MAX: usize = 16;
+/// So long after an attempt began two who have no others ask a directory to relay: where there is no hope for a way, and else. Between the
+/// two somebody else may have been found who can be reached.
+const RELAY_HOPELESS: Duration = Duration::from_secs(1);
+const RELAY_AFTER: Duration = Duration::from_millis(2_800);
 /// Members that a courier can reach.
 const COURIERS_MAX: usize = 64;
 
@@ -57,6 +61,8 @@ struct Seen {
     inner: Vec<SocketAddr>,
     /// Who sees us where.
     outer: BTreeMap<SocketAddr, SocketAddr>,
+    /// Where the router promised to let others in.
+    mapped: Option<SocketAddr>,
     unlinked: BTreeMap<PeerId, Instant>,
     posts: BTreeMap<PeerId, Post>,
     tried: BTreeMap<PeerId, Tried>,
@@ -74,6 +80,7 @@ struct Tried {
 #[derive(Debug)]
 struct Asked {
     offer: Offer,
+    by: Post,
     at: Instant,
 }
 
@@ -85,6 +92,8 @@ struct Running {
     extras: Vec<Via>,
     /// When it stops listening once it is settled.
     adopted: bool,
+    /// Who can have packets relayed if there is no way, and was not yet asked to.
+    courier: Option<Arc<dyn Courier>>,
 }
 
 impl Reach {
@@ -130,6 +139,20 @@ impl Reach {
                     self.read(from, offer, by, seen);
                 }
             }
+            Arrived::Mapped { at } => {
+                seen.mapped = at;
+                // Whoever could not be reached before may be now.
+                if at.is_some() {
+                    seen.tried.clear();
+                }
+            }
+            Arrived::Relayed { peer, at } => {
+                // The other end is told the same, and waits.
+                if self.me < peer {
+                    self.shared.act(|node, now| node.handle(Input::Opened { address: at, peer }, now));
+                }
+                self.shared.note_candidates();
+            }
             Arrived::Found { peer, by } => {
                 if seen.posts.len() < COURIERS_MAX || seen.posts.contains_key(&peer) {
                     seen.posts.insert(peer, by);
@@ -140,7 +163,8 @@ impl Reach {
 
     /// Somebody sees us somewhere.
     fn observed(&self, by: SocketAddr, at: SocketAddr, seen: &mut Seen) {
-        if !self.interface.reaches(at.ip()) || at.port() == 0 {
+        // Where a relayed link seems to end there is nothing.
+        if !self.interface.reaches(at.ip()) || at.port() == 0 || is_relay(at) || is_relay(by) {
             return;
         }
         if seen.outer.len() >= OBSERVERS_MAX && !seen.outer.contains_key(&by) {
@@ -153,19 +177,22 @@ impl Reach {
 
     fn look(&self, seen: &mut Seen) {
         let (members, links) = self.shared.node(|node, now| (node.members(now), node.links()));
+        self.door.tend_relays(|at| links.iter().any(|link| link.address == at));
+        // A relayed link is one to be done without.
+        let (relayed, links): (Vec<LinkInfo>, Vec<LinkInfo>) = links.into_iter().partition(|link| is_relay(link.address));
         for link in &links {
             if let Some(at) = link.observed {
                 self.observed(link.address, crate::link::canonical(at), seen);
             }
         }
         self.tell_addresses(seen);
+        let linked = |peer: &PeerId| links.iter().any(|link| link.peer == *peer);
         let others: Vec<PeerId> =
-            members.iter().filter(|member| !member.me && !member.linked).map(|member| member.peer).collect();
+            members.iter().map(|member| member.peer).filter(|peer| *peer != self.me && !linked(peer)).collect();
         let goal = if members.len() <= self.neighbors.max + 1 { members.len() - 1 } else { self.neighbors.ideal };
         let now = Instant::now();
         let alone = members.len() <= 1;
-        let linked = |peer: &PeerId| links.iter().any(|link| link.peer == *peer);
-        seen.posts.retain(|peer, _| !linked(peer));
+        seen.posts.retain(|peer, _| !linked(peer) && relayed.iter().all(|link| link.peer != *peer));
         let strangers = seen.posts.keys().filter(|peer| alone && **peer != self.me).copied();
         let wanted: Vec<PeerId> = others.iter().copied().filter(|_| links.len() < goal).chain(strangers).collect();
         seen.unlinked.retain(|peer, _| wanted.contains(peer));
@@ -188,9 +215,9 @@ impl Reach {
             if due && seen.running.len() + seen.asked.len() < ATTEMPTS_MAX {
                 let offer = seen.offer(number(), false);
                 let post = if alone { seen.posts.get(&peer).cloned() } else { Some(Post::Mesh) };
-                if let Some(post) = post {
-                    self.send(peer, &post, &offer);
-                    seen.asked.insert(peer, Asked { offer, at: now });
+                if let Some(by) = post {
+                    self.send(peer, &by, &offer);
+                    seen.asked.insert(peer, Asked { offer, by, at: now });
                 }
             }
         }
@@ -199,6 +226,8 @@ impl Reach {
     /// Where we are seen is where others may dial us, unless the router will not have it.
     fn tell_addresses(&self, seen: &Seen) {
         let mut addresses = seen.inner.clone();
+        addresses.truncate(ADDRESSES_MAX - usize::from(seen.mapped.is_some()));
+        addresses.extend(seen.mapped.filter(|mapped| !seen.inner.contains(mapped)));
         for outer in seen.outer.values() {
             if is_behind_router(&seen.inner, *outer) && !addresses.contains(outer) && seen.is_hard() != Some(true) {
                 addresses.push(*outer);
@@ -215,8 +244,8 @@ impl Reach {
         let now = Instant::now();
         if theirs.answer {
             let asked = seen.asked.get(&from).is_some_and(|asked| asked.offer.attempt == theirs.attempt);
-            if asked && let Some(Asked { offer, .. }) = seen.asked.remove(&from) {
-                self.begin(from, offer, theirs, seen);
+            if asked && let Some(Asked { offer, by, .. }) = seen.asked.remove(&from) {
+                self.begin(from, offer, theirs, by, seen);
             }
             return;
         }
@@ -224,7 +253,7 @@ impl Reach {
         if seen.asked.contains_key(&from) && self.me < from || seen.running.len() >= ATTEMPTS_MAX {
             return;
         }
-        let linked = self.shared.node(|node, _| node.links().iter().any(|link| link.peer == from));
+        let linked = self.shared.node(|node, _| node.links()).iter().any(|link| link.peer == from && !is_relay(link.address));
         let soon = seen.tried.get(&from).and_then(|tried| tried.answered).is_some_and(|at| now - at < ANSWER_AGAIN);
         if linked || soon || from == self.me {
             return;
@@ -234,10 +263,10 @@ impl Reach {
         tried.answered = Some(now);
         let answer = seen.offer(theirs.attempt, true);
         self.send(from, &by, &answer);
-        self.begin(from, answer, theirs, seen);
+        self.begin(from, answer, theirs, by, seen);
     }
 
-    fn begin(&self, peer: PeerId, mine: Offer, mut theirs: Offer, seen: &mut Seen) {
+    fn begin(&self, peer: PeerId, mine: Offer, mut theirs: Offer, by: Post, seen: &mut Seen) {
         theirs.inner.retain(|address| self.interface.reaches(address.ip()));
         theirs.outer.retain(|address| self.interface.reaches(address.ip()));
         tracing::debug!(target: "peerflock::reach", ?peer, ?mine, ?theirs, "attempt");
@@ -248,7 +277,11 @@ impl Reach {
         former.into_iter().for_each(|former| _ = self.end(former, seen));
         let attempt = Attempt::new(self.me < peer, mine, theirs, self::number());
         let began = Instant::now();
-        seen.running.insert(number, Running { peer, attempt, began, extras: Vec::new(), adopted: false });
+        let courier = match by {
+            Post::Mesh => None,
+            Post::Courier(courier) => Some(courier),
+        };
+        seen.running.insert(number, Running { peer, attempt, began, extras: Vec::new(), adopted: false, courier });
         self.poll(seen);
     }
 
@@ -259,13 +292,24 @@ impl Reach {
             let acts = run.attempt.poll(run.began.elapsed());
             self.carry_out(acts, Some(number), seen);
         }
-        let links = if seen.running.is_empty() { Vec::new() } else { self.shared.node(|node, _| node.links()) };
-        let over: Vec<u64> = seen
-            .running
-            .iter()
-            .filter(|(_, run)| run.attempt.is_over() || links.iter().any(|link| link.peer == run.peer))
-            .map(|(number, _)| *number)
-            .collect();
+        if seen.running.is_empty() {
+            return;
+        }
+        let (members, mut links) = self.shared.node(|node, now| (node.members(now), node.links()));
+        links.retain(|link| !is_relay(link.address));
+        for run in seen.running.values_mut() {
+            let patience = if run.attempt.is_hopeless() { RELAY_HOPELESS } else { RELAY_AFTER };
+            // Members hear each other by others.
+            if run.began.elapsed() >= patience
+                && let Some(courier) = run.courier.take()
+                && members.iter().all(|member| member.peer != run.peer)
+            {
+                courier.relay(run.peer);
+            }
+        }
+        let linked = |run: &Running| links.iter().any(|link| link.peer == run.peer);
+        let over: Vec<u64> =
+            seen.running.iter().filter(|(_, run)| run.attempt.is_over() || linked(run)).map(|(number, _)| *number).collect();
         for number in over {
             let Some(run) = self.end(number, seen) else { continue };
             let direct = links.iter().any(|link| link.peer == run.peer);
@@ -347,7 +391,9 @@ impl Seen {
         let mut outer: Vec<SocketAddr> = self.outer.values().copied().collect();
         outer.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
         outer.dedup();
-        outer.truncate(ADDRESSES_MAX);
+        outer.truncate(ADDRESSES_MAX - usize::from(self.mapped.is_some()));
+        // The first one is where many ports may be tried: not this, which is one port alone.
+        outer.extend(self.mapped.filter(|mapped| !outer.contains(mapped)));
         let inner = self.inner.iter().take(ADDRESSES_MAX).copied().collect();
         let [token, more] = [number(), number()].map(u64::to_le_bytes);
         let mut both = [0; 16];

@@ -134,7 +134,7 @@ mod tests {
         let start = Instant::now();
         let before = |second| match second {
             // One moment with fewer does not count, either way.
-            5 | 100 | 60..70 => 3,
+            5 | 60..70 | 100 => 3,
             _ => 4,
         };
         let heard = said(&mut announcer, start, 125, |second| (before(second), standing(50 + second as usize % 2)));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use peerflock_proto::{Candidate, MeshId, MeshKey, PeerId};
+use peerflock_proto::{Candidate, MeshId, MeshKey, PeerId, is_relay};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::rendezvous::Rendezvous;
@@ -69,7 +69,13 @@ impl Facts {
             members: beacon.members,
             beacon: beacon.hash,
             addresses: shared.addresses(),
-            neighbors: shared.neighbors().iter().map(|link| Candidate { address: link.address, peer: Some(link.peer) }).collect(),
+            // Relayed links end at no place that anybody could be told.
+            neighbors: shared
+                .neighbors()
+                .iter()
+                .filter(|link| !is_relay(link.address))
+                .map(|link| Candidate { address: link.address, peer: Some(link.peer) })
+                .collect(),
             interface: self.interface.clone(),
             rendezvous: rendezvous.unwrap_or_else(|| self.rendezvous.clone()),
             endpoint: self.endpoint.clone(),

@@ -175,7 +175,8 @@ Experiments, and what each proves:
   cargo lab ownership  whatever happens to whom at what moment, every entity ends with one owner, the same for all; nothing is lost that
                      nobody removed, and nothing removed is back: thousands of short stories, a seed each
   cargo lab nat      behind routers of all four sorts, 15 of 16 pairs get a link of their own within 2 s, and all 16 play; so do
-                     those behind two routers, at one, and with nothing in common; real processes in network namespaces, as root
+                     those behind two routers, at one, with nothing in common, and alone with a directory; beside each what a
+                     naive puncher gets there; real processes in network namespaces, as root
   cargo lab rooms    200 rooms on one local network: a newcomer has the whole list within 2 s, and when all is quiet each host sends and
                      receives less than 2 kB/s together; real processes in network namespaces, as root
   cargo lab resolvers  whatever the way to find others, the first link stands within seconds, among 2 and among 20; dead addresses

@@ -2,7 +2,6 @@
 
 use bevy::input_focus::{FocusCause, InputFocus};
 use bevy::prelude::*;
-use bevy::ui::InteractionDisabled;
 use peerflock::MeshId;
 use peerflock::resolve::Interface;
 use peerflock_lobby::browse::round_trip_words;
@@ -10,7 +9,7 @@ use peerflock_lobby::{RoomInfo, Stage, launch, text};
 
 use crate::app::action::Action;
 use crate::app::live;
-use crate::app::model::Model;
+use crate::app::model::{Model, way_in};
 use crate::app::theme::{self, Typefaces, size};
 use crate::app::widgets::button::{self, Caption, Face, button};
 use crate::app::widgets::field::{self, Field};
@@ -32,6 +31,7 @@ struct Fixed {
     mesh: MeshId,
     name: String,
     game: String,
+    mode: String,
     stage: Stage,
     locked: bool,
 }
@@ -54,13 +54,29 @@ pub(crate) fn spawn(stage: &mut ChildSpawnerCommands<'_>, model: &Model, typefac
                 };
                 field::spawn(corner, setup, typefaces);
             });
+            top.spawn(button("Settings", Face::Plain, Action::Settings));
         });
         frame.spawn(super::notice());
         let board = Node { flex_grow: 1.0, min_height: px(0), padding: UiRect::axes(px(22), px(18)), ..column(10.0) };
         frame.spawn(panel(board)).with_children(|board| {
             board.spawn(head());
+            board.spawn((row(10.0), Pickable::IGNORE)).with_children(|sieve| {
+                let setup = field::Setup {
+                    field: Field::Search,
+                    label: "",
+                    placeholder: "Search for a room, a game or a mode",
+                    value: model.filter.search.clone(),
+                    characters_max: text::NAME_GRAPHEMES_MAX,
+                    enter: Action::Dismiss,
+                    focus: false,
+                };
+                field::spawn(sieve, setup, typefaces);
+                sieve.spawn(chip("Free seat", Action::OnlyFree, |model| model.filter.free));
+                sieve.spawn(chip("No password", Action::OnlyOpen, |model| model.filter.open));
+                sieve.spawn(chip("Not playing", Action::OnlyGathering, |model| model.filter.gathering));
+            });
             board.spawn(column_names());
-            scroll::spawn(board, 8.0, |list| _ = list.insert((List::default(), live::shown(|model| !model.found.is_empty()))));
+            scroll::spawn(board, 8.0, |list| _ = list.insert((List::default(), live::shown(|model| !model.shown().is_empty()))));
             board.spawn(nothing_here());
             board.spawn(foot());
         });
@@ -77,7 +93,7 @@ pub(crate) fn draw(
 ) {
     let Some(list) = list else { return };
     let (entity, mut list, children) = list.into_inner();
-    let shows: Vec<Fixed> = model.found.iter().map(|(_, info)| Fixed::of(info)).collect();
+    let shows: Vec<Fixed> = model.shown().into_iter().map(Fixed::of).collect();
     if shows == list.shows {
         return;
     }
@@ -106,8 +122,8 @@ pub(crate) fn draw(
 
 impl Fixed {
     fn of(info: &RoomInfo) -> Self {
-        let RoomInfo { mesh, name, game, stage, locked, .. } = info.clone();
-        Self { mesh, name, game, stage, locked }
+        let RoomInfo { mesh, name, game, mode, stage, locked, .. } = info.clone();
+        Self { mesh, name, game, mode, stage, locked }
     }
 }
 
@@ -119,7 +135,35 @@ fn head() -> impl Bundle {
             (theme::heading("", size::HEAD), live::text(summary)),
             spring(),
             button("Use an invitation", Face::Plain, Action::UseInvite),
+            button("Quick match", Face::Plain, Action::QuickMatch),
             button("Open a room", Face::Sun, Action::OpenRoom),
+        ],
+    )
+}
+
+/// Something of the list that can be left out: lit while it is.
+fn chip(caption: &'static str, action: Action, is_on: fn(&Model) -> bool) -> impl Bundle {
+    (
+        button::bare(
+            Face::Plain,
+            action,
+            Node { min_height: px(48), padding: UiRect::axes(px(14), px(8)), flex_shrink: 0.0, ..row(9.0) },
+        ),
+        children![
+            (
+                Node { width: px(12), height: px(12), border_radius: BorderRadius::MAX, ..default() },
+                BackgroundColor(theme::FAINT),
+                live::color(move |model| if is_on(model) { theme::SUN } else { theme::FAINT.with_alpha(0.5) }),
+                Pickable::IGNORE,
+            ),
+            (
+                Text::new(caption),
+                theme::bold(size::SMALL),
+                TextColor(theme::TEXT),
+                Caption,
+                TextLayout::no_wrap(),
+                Pickable::IGNORE
+            ),
         ],
     )
 }
@@ -142,6 +186,7 @@ fn grid() -> Node {
     Node {
         display: Display::Grid,
         grid_template_columns: vec![
+            RepeatedGridTrack::px(1, 40.0),
             RepeatedGridTrack::minmax(1, MinTrackSizingFunction::Px(0.0), MaxTrackSizingFunction::Fraction(2.0)),
             RepeatedGridTrack::minmax(1, MinTrackSizingFunction::Px(0.0), MaxTrackSizingFunction::Fraction(1.3)),
             RepeatedGridTrack::px(1, 86.0),
@@ -159,12 +204,12 @@ fn column_names() -> impl Bundle {
     let name = |name| theme::words(name, size::SMALL, theme::QUIET);
     (
         Node::default(),
-        live::shown(|model| !model.found.is_empty()),
+        live::shown(|model| !model.shown().is_empty()),
         Pickable::IGNORE,
         children![(
             Node { flex_grow: 1.0, padding: UiRect::axes(px(19.5), px(0)), ..grid() },
             Pickable::IGNORE,
-            children![name("Room"), name("Game"), name("Players"), name("Round trip"), name("Door"), name("")],
+            children![name(""), name("Room"), name("Game"), name("Players"), name("Round trip"), name("Door"), name("")],
         )],
     )
 }
@@ -173,10 +218,11 @@ fn entry(fixed: &Fixed) -> impl Bundle {
     let mesh = fixed.mesh;
     let info = move |model: &Model| model.info(mesh).cloned();
     let title = launch::game(&fixed.game).map_or_else(|| fixed.game.clone(), |game| game.name.to_owned());
-    let (stage, enter) = match fixed.stage {
-        Stage::Gathering => ("in the lobby", "Join"),
-        Stage::Playing => ("playing", "Play"),
+    let stage = match fixed.stage {
+        Stage::Gathering => "in the lobby",
+        Stage::Playing => "playing",
     };
+    let stage = if fixed.mode.is_empty() { stage.to_owned() } else { format!("{stage}, {}", fixed.mode) };
     (
         Entry(mesh),
         button::bare(
@@ -184,8 +230,9 @@ fn entry(fixed: &Fixed) -> impl Bundle {
             Action::Enter(mesh),
             Node { min_height: px(64), flex_shrink: 0.0, padding: UiRect::axes(px(18), px(6)), ..grid() },
         ),
-        live::enabled(move |model| info(model).is_some_and(|info| !info.is_full())),
+        live::enabled(move |model| info(model).is_some_and(|info| way_in(&info) != "Full")),
         children![
+            star(mesh),
             (
                 Node { overflow: Overflow::clip(), ..default() },
                 Pickable::IGNORE,
@@ -231,19 +278,28 @@ fn entry(fixed: &Fixed) -> impl Bundle {
                 ],
             ),
             (
-                Text::new(enter),
+                Text::default(),
                 theme::bold(size::BODY),
                 TextColor(theme::SUN),
                 Caption,
                 TextLayout::justify(Justify::Right),
                 Pickable::IGNORE,
-                live::text(move |model| if info(model).is_some_and(|info| info.is_full()) {
-                    "Full".into()
-                } else {
-                    enter.into()
-                }),
+                live::text(move |model| info(model).map(|info| way_in(&info).to_owned()).unwrap_or_default()),
             ),
         ],
+    )
+}
+
+/// Lit for favorites; pressing it makes a room one, or no longer.
+fn star(mesh: MeshId) -> impl Bundle {
+    let is_favorite = move |model: &Model| model.info(mesh).is_some_and(|info| model.settings.favorites.contains(&info.name));
+    (
+        button::bare(
+            Face::Bare,
+            Action::Favorite(mesh),
+            Node { width: px(36), height: px(36), justify_content: JustifyContent::Center, ..row(0.0) },
+        ),
+        children![icon::heart(is_favorite)],
     )
 }
 
@@ -256,7 +312,7 @@ fn nothing_here() -> impl Bundle {
     let line = |line| (theme::words("", size::BODY, theme::QUIET), TextLayout::justify(Justify::Center), live::text(line));
     (
         Node { flex_grow: 1.0, align_items: AlignItems::Center, justify_content: JustifyContent::Center, ..column(16.0) },
-        live::shown(|model| model.found.is_empty()),
+        live::shown(|model| model.shown().is_empty()),
         Pickable::IGNORE,
         children![
             (
@@ -268,12 +324,16 @@ fn nothing_here() -> impl Bundle {
                 theme::heading("", size::HEAD),
                 live::text(|model| match &model.blind {
                     Some(_) => "The network cannot be looked at from here.".into(),
+                    None if !model.found.is_empty() => "No room is like that.".into(),
                     None if model.has_looked() => "No rooms here yet.".into(),
                     None => "Looking around...".into(),
                 })
             ),
             line(|model: &Model| match &model.blind {
                 Some(why) => format!("{why}\nAn invitation works all the same."),
+                None if !model.found.is_empty() => {
+                    format!("{} others are there; look for less, or press Quick match.", model.found.len())
+                }
                 None => "Open one; others on this network will see it.".into(),
             }),
         ],
@@ -302,22 +362,4 @@ fn foot() -> impl Bundle {
             ),
         ],
     )
-}
-
-/// The line after, or before, the one that has the focus; the first, or last, when none has.
-pub(crate) fn step(
-    list: &Children,
-    focus: Option<Entity>,
-    entries: &Query<Has<InteractionDisabled>, With<Entry>>,
-    back: bool,
-) -> Option<Entity> {
-    let usable: Vec<Entity> = list.iter().filter(|line| entries.get(*line) == Ok(false)).collect();
-    let now = usable.iter().position(|line| Some(*line) == focus);
-    let next = match (now, back) {
-        (Some(now), false) => (now + 1) % usable.len(),
-        (Some(now), true) => (now + usable.len() - 1) % usable.len(),
-        (None, false) => 0,
-        (None, true) => usable.len().checked_sub(1)?,
-    };
-    usable.get(next).copied()
 }

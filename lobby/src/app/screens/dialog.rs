@@ -1,4 +1,4 @@
-//! Questions in front of everything: opening a room, a password, an invitation, leaving.
+//! Questions in front of everything: opening a room, a password, an invitation, leaving; and in [`house`] what is decided inside.
 
 use std::mem::{Discriminant, discriminant};
 
@@ -16,10 +16,14 @@ use crate::app::widgets::button::{Face, button};
 use crate::app::widgets::field::{self, Field, Masked};
 use crate::app::widgets::{column, icon, row, spring};
 
+mod house;
+
 /// Longest password, in characters.
 const PASSWORD_CHARACTERS_MAX: usize = 128;
 /// Longest invitation, in characters: more than any ticket has.
 const INVITE_CHARACTERS_MAX: usize = 2_048;
+/// Rooms of earlier days that are offered.
+const RECENT_SHOWN: usize = 4;
 
 /// The dialog on screen.
 #[derive(Component)]
@@ -103,7 +107,8 @@ fn is_first(field: Field, model: &Model) -> bool {
         Some(About::OpenRoom { .. }) => field == Field::RoomName,
         Some(About::Invite) => field == Field::Invite,
         Some(About::Password { .. } | About::InvitePassword { .. }) => field == Field::Password,
-        Some(About::Leave) | None => false,
+        Some(About::Member { .. }) => field == Field::Whisper,
+        Some(About::Leave | About::Share { .. } | About::Door | About::Settings) | None => false,
     }
 }
 
@@ -137,8 +142,12 @@ fn spawn(commands: &mut Commands<'_, '_>, front: Front, model: &Model, typefaces
                 password(card, &info.name, Some(&info), typefaces);
             }
             Some(About::InvitePassword { ticket }) => password(card, &text::clean_name(ticket.name()), None, typefaces),
-            Some(About::Invite) => invite(card, typefaces),
+            Some(About::Invite) => invite(card, model, typefaces),
             Some(About::Leave) => leave(card, model),
+            Some(About::Share { ticket, code }) => house::share(card, ticket, code.as_ref()),
+            Some(About::Member { peer }) => house::member(card, model, *peer, typefaces),
+            Some(About::Door) => house::door(card),
+            Some(About::Settings) => house::settings(card, model),
             None => waiting(card, model),
         });
     });
@@ -232,7 +241,7 @@ fn password(card: &mut ChildSpawnerCommands<'_>, name: &str, info: Option<&RoomI
     card.spawn(answers("Cancel", "Come in", "Knocking..."));
 }
 
-fn invite(card: &mut ChildSpawnerCommands<'_>, typefaces: &Typefaces) {
+fn invite(card: &mut ChildSpawnerCommands<'_>, model: &Model, typefaces: &Typefaces) {
     card.spawn(theme::heading("Use an invitation", size::TITLE));
     card.spawn(theme::words("Somebody in a room can copy one and send it to you. Paste it here.", size::BODY, theme::QUIET));
     card.spawn((Node::default(), Pickable::IGNORE)).with_children(|line| {
@@ -247,6 +256,14 @@ fn invite(card: &mut ChildSpawnerCommands<'_>, typefaces: &Typefaces) {
         };
         field::spawn(line, setup, typefaces);
     });
+    if !model.settings.recent.is_empty() {
+        card.spawn(theme::words("Or go back to where you were:", size::SMALL, theme::QUIET));
+        card.spawn((Node { flex_wrap: FlexWrap::Wrap, row_gap: px(8), ..row(8.0) }, Pickable::IGNORE)).with_children(|places| {
+            for (index, recent) in model.settings.recent.iter().take(RECENT_SHOWN).enumerate() {
+                places.spawn(button(&recent.name, Face::Plain, Action::ComeBack(index)));
+            }
+        });
+    }
     card.spawn(wrong());
     card.spawn(answers("Cancel", "Come in", "Knocking..."));
 }

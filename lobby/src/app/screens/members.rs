@@ -5,9 +5,11 @@ use peerflock::PeerId;
 use peerflock_lobby::RoomMember;
 use peerflock_lobby::browse::round_trip_words;
 
+use crate::app::action::Action;
 use crate::app::live;
 use crate::app::model::Model;
 use crate::app::theme::{self, size};
+use crate::app::widgets::button::{self, Face};
 use crate::app::widgets::{column, icon, row, spring};
 
 /// The list itself.
@@ -48,15 +50,10 @@ fn entry(member: &RoomMember) -> impl Bundle {
     let (peer, me) = (member.peer, member.me);
     let ready = move |model: &Model| model.member(peer).is_some_and(|member| member.ready);
     let round_trip = move |model: &Model| model.member(peer).and_then(|member| member.round_trip);
+    // Pressing oneself leads to one's own settings.
+    let action = if me { Action::Settings } else { Action::Member(peer) };
     (
-        Node {
-            padding: UiRect::axes(px(12), px(9)),
-            border_radius: BorderRadius::all(theme::ROUND_INNER),
-            flex_shrink: 0.0,
-            ..row(14.0)
-        },
-        BackgroundColor(theme::ROW),
-        Pickable::IGNORE,
+        button::bare(Face::Row, action, Node { padding: UiRect::axes(px(12), px(9)), flex_shrink: 0.0, ..row(14.0) }),
         children![
             icon::bird(34.0, theme::member(member.color)),
             (

@@ -31,7 +31,8 @@ pub(crate) fn spawn(stage: &mut ChildSpawnerCommands<'_>, model: &Model, typefac
             ));
             top.spawn((theme::words("", size::BODY, theme::QUIET), TextLayout::no_wrap(), live::text(about)));
             top.spawn(spring());
-            top.spawn(button("Copy invitation", Face::Plain, Action::CopyInvite));
+            top.spawn((row(0.0), Pickable::IGNORE, live::shown(owns), children![button("Door", Face::Plain, Action::Door)]));
+            top.spawn(button("Invite", Face::Plain, Action::Share));
         });
         frame.spawn(super::notice());
         frame
@@ -40,7 +41,39 @@ pub(crate) fn spawn(stage: &mut ChildSpawnerCommands<'_>, model: &Model, typefac
                 side(body);
                 talk(body, typefaces);
             });
+        frame.spawn(countdown());
     });
+}
+
+/// How long it is until the game, large enough to be seen by who has just turned away.
+fn countdown() -> impl Bundle {
+    (
+        Node {
+            position_type: PositionType::Absolute,
+            left: percent(40),
+            right: percent(4),
+            top: percent(28),
+            align_items: AlignItems::Center,
+            ..column(4.0)
+        },
+        GlobalZIndex(4),
+        Pickable::IGNORE,
+        live::shown(|model| model.countdown().is_some_and(|seconds| seconds > 0)),
+        children![
+            (
+                Text::default(),
+                theme::bold(150.0),
+                TextColor(theme::SUN),
+                live::text(|model| model.countdown().map(|seconds| seconds.to_string()).unwrap_or_default()),
+                Pickable::IGNORE,
+            ),
+            theme::words("The game starts. Anybody can stop it.", size::BODY, theme::TEXT),
+        ],
+    )
+}
+
+fn owns(model: &Model) -> bool {
+    model.visit.as_ref().is_some_and(|visit| visit.members.iter().any(|member| member.me && member.owner))
 }
 
 fn locked(model: &Model) -> Option<bool> {
@@ -50,7 +83,14 @@ fn locked(model: &Model) -> Option<bool> {
 fn about(model: &Model) -> String {
     let Some(facts) = model.visit.as_ref().and_then(|visit| visit.room.facts()) else { return String::new() };
     let title = launch::game(&facts.game).map_or_else(|| facts.game.clone(), |game| game.name.to_owned());
-    format!("{title}, {}", if facts.locked { "locked" } else { "open to all" })
+    let closed = model.visit.as_ref().is_some_and(|visit| visit.room.is_closed());
+    let door = match (closed, facts.locked) {
+        (true, _) => "closed to newcomers",
+        (false, true) => "locked",
+        (false, false) => "open to all",
+    };
+    let mode = if facts.mode().is_empty() { String::new() } else { format!(", {}", facts.mode()) };
+    format!("{title}{mode}, {door}")
 }
 
 /// Who is here, and what to do.
@@ -113,18 +153,30 @@ fn side(body: &mut ChildSpawnerCommands<'_>) {
                             ..row(10.0)
                         }
                     ),
-                    live::enabled(|model| model.why_not_start().is_none()),
+                    live::enabled(|model| main_words(model).1),
                     children![(
                         Text::new("Start game"),
                         theme::bold(size::BODY),
                         TextColor(theme::ON_SUN),
                         Caption,
+                        live::text(|model| main_words(model).0.into()),
                         Pickable::IGNORE
                     )],
                 ),
             ],
         ));
     });
+}
+
+/// What the main button does now, and whether it can be pressed.
+fn main_words(model: &Model) -> (&'static str, bool) {
+    if model.countdown().is_some_and(|seconds| seconds > 0) {
+        ("Stop", true)
+    } else if model.can_follow() {
+        ("Join the game", true)
+    } else {
+        ("Start game", model.why_not_start().is_none())
+    }
 }
 
 fn is_ready(model: &Model) -> bool {
@@ -148,7 +200,10 @@ fn advice(model: &Model) -> String {
         return play.status.clone();
     }
     let Some(visit) = &model.visit else { return String::new() };
-    if let Some(starter) = &visit.opening {
+    if model.can_follow() {
+        return "A game is under way. You can still join it.".into();
+    }
+    if let Some(starter) = visit.opening.as_ref().filter(|_| model.countdown().is_none_or(|seconds| seconds == 0)) {
         return format!("{starter} is opening the game...");
     }
     match model.why_not_start() {

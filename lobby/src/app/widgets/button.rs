@@ -19,6 +19,8 @@ pub(crate) enum Face {
     Plain,
     /// A line of a list.
     Row,
+    /// Nothing but what is on it.
+    Bare,
 }
 
 /// On the words of a button, so that they change with its face.
@@ -76,6 +78,8 @@ pub(crate) fn paint(
 ) {
     for (entity, face, hovered, pressed, disabled, mut background, mut border, mut outline, children) in &mut buttons {
         let (fill, edge, words) = match (face, disabled, pressed, hovered.get()) {
+            (Face::Bare, _, _, false) => (Color::NONE, Color::NONE, theme::TEXT),
+            (Face::Bare, ..) => (theme::ROW_HOVERED, Color::NONE, theme::SUN),
             (Face::Row, true, ..) => (theme::ROW, Color::NONE, theme::FAINT),
             (_, true, ..) => (theme::ROW, theme::EDGE, theme::FAINT),
             (Face::Sun, _, true, _) => (Color::srgb(0.90, 0.58, 0.31), Color::NONE, theme::ON_SUN),

@@ -26,6 +26,10 @@ pub(crate) enum Field {
     Invite,
     /// A line of chat.
     Line,
+    /// What to look for in the list.
+    Search,
+    /// A line for one member alone.
+    Whisper,
 }
 
 /// How a field is set up.
@@ -148,7 +152,7 @@ fn spawn_input(frame: &mut ChildSpawnerCommands<'_>, setup: &Setup<'_>, font: Te
         BackgroundColor(theme::WELL),
         BorderColor::all(theme::EDGE),
     ));
-    if setup.field != Field::Line {
+    if !matches!(setup.field, Field::Line | Field::Search) {
         input.insert(SelectAllOnFocus);
     }
     if setup.focus {

@@ -58,6 +58,34 @@ pub(crate) fn lock(locked: bool) -> impl Bundle {
     )
 }
 
+/// A heart: lit while this says so.
+pub(crate) fn heart(lit: impl Fn(&Model) -> bool + Send + Sync + Clone + 'static) -> impl Bundle {
+    // Two rounded squares and one on its corner.
+    let part = move |left: f32, top: f32, turn: f32, round: f32| {
+        let lit = lit.clone();
+        (
+            Node {
+                position_type: PositionType::Absolute,
+                left: px(left),
+                top: px(top),
+                width: px(9),
+                height: px(9),
+                border_radius: BorderRadius::all(px(round)),
+                ..default()
+            },
+            UiTransform::from_rotation(Rot2::degrees(turn)),
+            BackgroundColor(theme::FAINT),
+            live::color(move |model| if lit(model) { theme::SUN } else { theme::UNLIT }),
+            Pickable::IGNORE,
+        )
+    };
+    (
+        Node { width: px(18), height: px(17), flex_shrink: 0.0, ..default() },
+        Pickable::IGNORE,
+        children![part(1.4, 1.2, 0.0, 4.5), part(7.6, 1.2, 0.0, 4.5), part(4.5, 4.3, 45.0, 0.0)],
+    )
+}
+
 /// Three bars that say how near somebody is: all lit below 60 ms, one above 150 ms.
 pub(crate) fn bars(round_trip: impl Fn(&Model) -> Option<std::time::Duration> + Send + Sync + Clone + 'static) -> impl Bundle {
     let bar = move |height: f32, lit_below_ms: u128| {

@@ -88,6 +88,8 @@ mod tests {
         let room = RoomInfo {
             name: "Friday night".into(),
             game: "Murmuration".into(),
+            version: String::new(),
+            mode: String::new(),
             stage: Stage::Gathering,
             players: 2,
             players_max: 8,

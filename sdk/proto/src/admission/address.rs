@@ -2,12 +2,22 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::overlay::RELAY_IP;
+
 /// Whether an address is one of the internet, rather than of a LAN, of this machine, or of a provider's own network.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || shared)
+            // Of no place at all: relayed links end there (RFC 7600).
+            let nowhere = IpAddr::V4(ip) == RELAY_IP;
+            !(nowhere
+                || ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || shared)
         }
         IpAddr::V6(ip) => {
             let local = (ip.segments()[0] & 0xfe00) == 0xfc00 || (ip.segments()[0] & 0xffc0) == 0xfe80;

@@ -176,10 +176,9 @@ pub(crate) struct Port {
 /// What the neighbor was last told of our messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LastDigest {
-    /// [`Broadcast::version`](crate::message::Broadcast::version) at the time.
-    pub(crate) version: u64,
-    /// How often that was told.
-    pub(crate) repeats: u32,
+    /// [`Broadcast::version`](crate::message::Broadcast::version) at the last times, the oldest first: in case one is lost, all is
+    /// told that often.
+    pub(crate) versions: [u64; 3],
     /// Digests told in all.
     pub(crate) count: u32,
 }
@@ -189,8 +188,8 @@ pub(crate) struct LastDigest {
 pub(super) struct Named {
     pub(super) peer: PeerId,
     pub(super) boot: Boot,
-    /// Our own number for it: a hint, as numbers are given anew.
-    pub(super) slot: Option<Slot>,
+    /// Our own number for it, and whose turn that was: numbers are given anew.
+    pub(super) carried: Option<(Slot, u32)>,
 }
 
 #[derive(Debug)]
@@ -402,7 +401,6 @@ impl Port {
         self.missing.front().map(|(due, _)| *due)
     }
 
-    /// The neighbor gave an origin a number; `slot` is our own, if we carry it.
     /// A message is to go over the stream; false if it went before.
     pub(crate) fn stream(&mut self, slot: Slot, seq: u64) -> bool {
         let is_new = !self.streamed.contains(&(slot, seq));
@@ -420,21 +418,18 @@ impl Port {
         self.streamed.retain(|(of, _)| *of != slot);
     }
 
-    pub(super) fn name(&mut self, alias: Alias, slot: Option<Slot>) {
-        let named = Named { peer: alias.origin, boot: alias.boot, slot };
+    /// The neighbor gave an origin a number; `carried` is our own, if we carry it.
+    pub(super) fn name(&mut self, alias: Alias, carried: Option<(Slot, u32)>) {
+        let named = Named { peer: alias.origin, boot: alias.boot, carried };
         set(&mut self.aliases, alias.number as usize, Some(named));
-    }
-
-    /// We carry an origin from now on, which the neighbor may have named before.
-    pub(super) fn carries(&mut self, peer: &PeerId, boot: Boot, slot: Slot) {
-        // It may have named it twice: the number before the last still counts for what is under way.
-        for named in self.aliases.iter_mut().flatten().filter(|named| (named.peer, named.boot) == (*peer, boot)) {
-            named.slot = Some(slot);
-        }
     }
 
     pub(super) fn alias(&self, number: u32) -> Option<&Named> {
         self.aliases.get(number as usize)?.as_ref()
+    }
+
+    pub(super) fn alias_mut(&mut self, number: u32) -> Option<&mut Named> {
+        self.aliases.get_mut(number as usize)?.as_mut()
     }
 
     /// Up to where the neighbor has an author's messages.

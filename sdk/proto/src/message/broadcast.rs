@@ -27,6 +27,8 @@ pub(crate) struct Broadcast {
     lanes: Vec<Option<Lane>>,
     /// Counts what was delivered: as long as it stays, neighbors have nothing new to learn.
     version: u64,
+    /// By [`Slot`]: the version since when it stands where it does.
+    since: Vec<u64>,
     cache_bytes_max: usize,
     ahead_max: usize,
 }
@@ -69,18 +71,19 @@ pub(crate) enum Taken {
 
 impl Broadcast {
     pub(crate) fn new(mesh: MeshId, cache_bytes_max: usize, ahead_max: usize) -> Self {
-        Self { mesh, lanes: Vec::new(), version: 0, cache_bytes_max, ahead_max }
+        Self { mesh, lanes: Vec::new(), version: 0, since: Vec::new(), cache_bytes_max, ahead_max }
     }
 
     /// Begins to listen to an author, after its message `delivered`. A lane that is there goes on where it was.
     pub(crate) fn listen(&mut self, slot: Slot, author: PeerId, boot: Boot, delivered: u64) {
         if slot.index() >= self.lanes.len() {
             self.lanes.resize_with(slot.index() + 1, || None);
+            self.since.resize(slot.index() + 1, 0);
         }
         let lane = &mut self.lanes[slot.index()];
         if lane.as_ref().is_none_or(|lane| (lane.author, lane.boot) != (author, boot)) {
             *lane = Some(Lane::new(author, boot, delivered.min(SEQ_MAX)));
-            self.version += 1;
+            self.moved(slot);
         }
     }
 
@@ -93,6 +96,18 @@ impl Broadcast {
 
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Authors whose messages are here up to elsewhere since a version.
+    pub(crate) fn moved_since(&self, version: u64) -> impl Iterator<Item = Slot> {
+        (0..).map(Slot).zip(&self.since).filter(move |(_, since)| **since > version).map(|(slot, _)| slot)
+    }
+
+    fn moved(&mut self, slot: Slot) {
+        self.version += 1;
+        if let Some(since) = self.since.get_mut(slot.index()) {
+            *since = self.version;
+        }
     }
 
     /// Up to where an author's messages are here.
@@ -153,9 +168,12 @@ impl Broadcast {
         }
         lane.leaves.insert(seq, leaf);
         lane.ahead.insert(seq, said);
+        let before = lane.delivered;
         let honest = lane.check_seals(&mesh);
         let ready = lane.deliver(&mesh, cache_bytes_max);
-        self.version += ready.len() as u64;
+        if lane.delivered != before {
+            self.moved(slot);
+        }
         if honest { Taken::New(ready) } else { Taken::Forged }
     }
 
@@ -190,7 +208,7 @@ impl Broadcast {
         }
         lane.delivered = said.seq;
         lane.keep(said.clone(), cache_bytes_max);
-        self.version += 1;
+        self.moved(Slot::ME);
         said
     }
 
@@ -213,7 +231,7 @@ impl Broadcast {
                 lane.kept.clear();
                 lane.kept_bytes = 0;
                 let ready = lane.deliver(&mesh, cache_bytes_max);
-                self.version += 1 + ready.len() as u64;
+                self.moved(slot);
                 ready
             }
             _ => Vec::new(),

@@ -20,6 +20,9 @@ use crate::wire::{Adoption, Body, Frame, Item, PAYLOAD_BYTES_MAX, Packet, RELAYE
 
 /// How often a node looks around when nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
+/// Where something changed that may want a dial, it does so this soon. A look costs time for each member.
+const SOON: Duration = Duration::from_millis(5);
+const SOON_PER_MEMBER: Duration = Duration::from_micros(50);
 /// A beat this late means that we ourselves were asleep.
 const ASLEEP: Duration = Duration::from_millis(250);
 /// How often to look for shorter ways.
@@ -34,6 +37,8 @@ const DIGEST_EVERY: Duration = Duration::from_millis(500);
 const UNCONFIRMED_PART: u32 = 3;
 /// So many signs of life may be missing.
 const SILENT_HEARTBEATS: u32 = 4;
+/// We look so many times for who fell silent in the time that anyone may be: it is a look at all members.
+const SILENCE_PARTS: u32 = 32;
 /// How often neighbors compare a part of who owns what.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 /// With a tick of the game they do so early, so that there is nothing left for the next beat, which would need a packet of its own.
@@ -52,10 +57,17 @@ pub(super) struct Pace {
     idle: u32,
     next_improvement: Time,
     next_comparison: Time,
+    /// When we look next whether members fell silent.
+    next_roll: Time,
     /// Which part of the titles was compared last.
     part: u8,
     /// Our presence changed and is to be told.
     presence_due: bool,
+    /// Beats so far.
+    beats: usize,
+    /// Whether everyone was known to have our world as it is, and when we look next: it is a look at all members.
+    confirmed: bool,
+    next_confirmation: Time,
     /// When we say next what a tick of ours was as a whole.
     next_digest: Time,
 }
@@ -69,15 +81,25 @@ impl Pace {
             idle: 0,
             next_improvement: now,
             next_comparison: now,
+            next_roll: now,
             part: 0,
             presence_due: false,
+            beats: 0,
+            confirmed: false,
+            next_confirmation: now,
             next_digest: now,
         }
     }
 
     /// Look around before long: something changed that may want a dial.
     pub(super) fn soon(&mut self, now: Time) {
-        self.next_beat = self.next_beat.min(now + Duration::from_millis(5));
+        self.next_beat = self.next_beat.min(now + SOON);
+    }
+
+    /// The same where it is one of `members` that changed: among many somebody always does.
+    pub(super) fn soon_among(&mut self, members: usize, now: Time) {
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
+        self.next_beat = self.next_beat.min(now + SOON.max((SOON_PER_MEMBER * members).min(BEAT)));
     }
 
     pub(super) fn tell_presence(&mut self, now: Time) {
@@ -123,7 +145,11 @@ impl Node {
             let origin = self.flood.slot(peer).and_then(|slot| self.flood.origin(slot));
             origin.map_or(silence, |origin| origin.silence(silence))
         };
-        let silent = if self.is_cut_off(now) { Vec::new() } else { self.roster.silent(patience, self.hearing.again(), now) };
+        let look = now >= self.pace.next_roll && !self.is_cut_off(now);
+        let silent = if look { self.roster.silent(silence, patience, self.hearing.again(), now) } else { Vec::new() };
+        if look {
+            self.pace.next_roll = now + silence / SILENCE_PARTS;
+        }
         for peer in silent {
             self.depart(peer, Farewell::Lost, now);
         }
@@ -136,8 +162,13 @@ impl Node {
         }
         self.adopt_orphans(now);
         self.expire_requests(now);
-        let spoke = if self.is_confirmed() { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
-        let hurries = !self.is_confirmed() && self.state_rate().is_none();
+        if now >= self.pace.next_confirmation {
+            self.pace.confirmed = self.is_confirmed();
+            self.pace.next_confirmation = now + heartbeat / SILENCE_PARTS;
+        }
+        let confirmed = self.pace.confirmed;
+        let spoke = if confirmed { self.pace.last_frame.max(self.pace.last_said) } else { self.pace.last_frame };
+        let hurries = !confirmed && self.state_rate().is_none();
         let pause = if hurries { heartbeat / UNCONFIRMED_PART } else { heartbeat };
         if now.since(spoke) >= pause && self.overlay.neighbors().next().is_some() {
             self.pace.idle = (self.pace.idle + 1) % IDLE_TICKS;
@@ -258,7 +289,8 @@ impl Node {
 
     /// Looks for shorter ways, and for new ones where an origin fell silent.
     fn look_for_ways(&mut self, now: Time) {
-        let silent = self.flood.silent(|peer| self.roster.may_be_here(peer), now);
+        let silent = self.flood.silent(|peer| self.roster.may_be_here(peer), self.pace.beats, now);
+        self.pace.beats = self.pace.beats.wrapping_add(1);
         self.graft(silent);
         if now >= self.pace.next_improvement {
             self.pace.next_improvement = now + IMPROVE_EVERY;

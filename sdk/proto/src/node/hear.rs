@@ -86,6 +86,7 @@ impl Node {
             Frame::Retire => self.hear_retire(link, now),
             Frame::Stay => self.hear_stay(link, now),
             Frame::Roster(known) => self.hear_known(link, known, now),
+            Frame::News(news) => self.hear_news(link, news, now),
             Frame::Vote(signed) => self.hear_vote(link, signed, now),
             Frame::Removal { record, letter } => self.hear_removal(link, record, letter.as_ref(), now),
             Frame::Evidence { origin, boot, one, other } => self.hear_evidence(Some(link), origin, boot, one, other, now),
@@ -117,9 +118,7 @@ impl Node {
         if let Some(acks) = frame.acks
             && acks.roster_hash == self.roster_hash()
         {
-            let me = self.me;
-            let mine = self.roster.present().iter().filter(|peer| **peer != origin).position(|peer| *peer == me);
-            let mine = mine.and_then(|place| place.checked_sub(acks.start));
+            let mine = self.roster.place_beside(&origin).checked_sub(acks.start);
             if let Some(entry) = mine.and_then(|place| acks.entries.get(place)) {
                 let newest = self.author.tick();
                 self.acks.learn(origin, entry.acked(newest), newest);
@@ -223,7 +222,7 @@ impl Node {
         }
         self.note_addresses(peer, &presence, now);
         if !matches!(news, News::Changed { .. }) {
-            self.show_presence(peer, false);
+            self.show_presence(peer);
         }
         self.neighborhood.tell(peer, now);
     }
@@ -242,7 +241,7 @@ impl Node {
         tracing::info!(target: "peerflock::roster", ?peer, name = presence.profile().name, "joined");
         self.event(Event::PeerJoined { peer, profile: presence.profile() });
         self.neighborhood.look(now);
-        self.pace.soon(now);
+        self.pace.soon_among(self.roster.present().len(), now);
     }
 
     /// A member that we took for gone was heard.

@@ -8,7 +8,7 @@ use rand_core::RngCore;
 
 use super::{CloseReason, Node, Output};
 use crate::id::{LinkId, PeerId};
-use crate::overlay::{Link, Near, Partners, is_nearer};
+use crate::overlay::{Link, Near, Partners, is_nearer, is_relay};
 use crate::time::{Time, micros};
 use crate::wire::Frame;
 
@@ -57,6 +57,8 @@ pub(super) struct Neighborhood {
     pub(super) next_presence: Time,
     /// Members whose newest presence is to be passed on, and since when we have it.
     pub(super) news: BTreeMap<PeerId, Time>,
+    /// Members of whom we asked a neighbor for the newest presence, by the start of their keys, and when.
+    pub(super) asked: BTreeMap<u64, Time>,
     pub(super) next_news: Time,
 }
 
@@ -97,6 +99,7 @@ impl Node {
         }
         self.neighborhood.next_look = now + LOOK_EVERY;
         self.dial_due(now);
+        self.retire_relay(now);
         if !emergency && self.overlay.is_choosy(self.roster.present().len()) {
             self.ask_around(now);
             self.dial_partner(now);
@@ -109,7 +112,7 @@ impl Node {
         if let Some(peer) = self.neighborhood.near.answered(address, rtt, now) {
             tracing::trace!(target: "peerflock::overlay", ?peer, %address, ?rtt, "measured");
             self.neighborhood.look(now);
-            self.pace.soon(now);
+            self.pace.soon_among(self.roster.present().len(), now);
         }
     }
 
@@ -316,10 +319,11 @@ impl Node {
         }
     }
 
-    /// A way was opened that may close again soon.
+    /// A way was opened that may close again soon. A direct one is worth a dial though a relayed link is there.
     pub(super) fn opened(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
-        let linked = self.overlay.neighbor(&peer).is_some() || peer == self.me;
-        if !linked && self.overlay.dialing() < EMERGENCY_DIALS_MAX {
+        let held = self.overlay.neighbor(&peer).and_then(|link| self.overlay.get(link));
+        let linked = held.is_some_and(|held| !held.is_relayed() || is_relay(address));
+        if !linked && peer != self.me && self.overlay.dialing() < EMERGENCY_DIALS_MAX {
             self.book.add(address, Some(peer), now);
             self.dial(address, Some(peer), now);
         }

@@ -8,16 +8,10 @@ use super::{Node, Output};
 use crate::flood::{Came, Kept, PortId, PortSet, Request, Slot, Trust};
 use crate::id::{LinkId, PeerId};
 use crate::time::Time;
-use crate::wire::{Alias, DIGEST_MAX, Frame, Item, Marks, PULL_SPAN, Packet, Said, Standing, Whose, parcel};
+use crate::wire::{Alias, Frame, Item, PULL_SPAN, Packet, Said, Standing, Whose, parcel};
 
 /// A link that carried nothing for so long carries an empty parcel with the next beat.
 const KEEP_ALIVE: Duration = Duration::from_millis(25);
-/// Every so manieth digest tells whole numbers, in case low bits were misunderstood.
-const WHOLE_EVERY: u32 = 20;
-/// So often the same digest is told, in case one is lost.
-const REPEATS: u32 = 3;
-/// Most authors in a digest of whole numbers, so that it fits a parcel.
-const WHOLE_MAX: usize = 100;
 /// How often neighbors are told how old things are when they get here.
 const AGES_EVERY: Duration = Duration::from_secs(1);
 /// What a pull is given beyond the round trip before another neighbor is asked.
@@ -166,7 +160,7 @@ impl Node {
             return;
         }
         if let Some((link, origin)) = self.flood.duplicate(slot, port, repair) {
-            self.say_to(link, &Frame::Prune(vec![origin]));
+            self.prunes.entry(link).or_default().push(origin);
         }
     }
 
@@ -244,29 +238,6 @@ impl Node {
                 Ok(Some(_)) => return self.say_to(link, &Frame::Gone(Standing { origin, boot, upto: seq })),
                 Ok(None) => {}
                 Err(upto) => return self.say_to(link, &Frame::Gone(Standing { origin, boot, upto })),
-            }
-        }
-    }
-
-    /// A neighbor says up to where it has each author's messages.
-    fn hear_digest(&mut self, port: PortId, first: u32, marks: &Marks, now: Time) {
-        let count = match marks {
-            Marks::Low(marks) => marks.len(),
-            Marks::Whole(marks) => marks.len(),
-        };
-        for index in 0..count {
-            let alias = first.saturating_add(index as u32);
-            let Some(slot) = self.flood.resolve(port, Whose::Alias(alias)) else { continue };
-            let theirs = match marks {
-                Marks::Low(marks) => self.broadcast.expand_mark(slot, marks[index]),
-                Marks::Whole(marks) => Some(marks[index]),
-            };
-            let (Some(theirs), Some(ours)) = (theirs, self.broadcast.delivered(slot)) else { continue };
-            if let Some(port) = self.flood.port_mut(port) {
-                port.has(slot, theirs);
-            }
-            if theirs > ours {
-                self.repairs.note(slot, self.parent_rtt(slot), now);
             }
         }
     }
@@ -460,40 +431,15 @@ impl Node {
         }
     }
 
-    /// Tells a neighbor how far we have each author's messages, where that is news or may have been lost.
-    fn tell_digest(&mut self, port: PortId) {
-        let version = self.broadcast.version();
-        let used = self.flood.slots_used() as u32;
-        let Some(held) = self.flood.port_mut(port) else { return };
-        let last = &mut held.digest;
-        if last.version != version {
-            (last.version, last.repeats) = (version, 0);
-        } else if last.repeats >= REPEATS {
-            return;
-        }
-        last.repeats += 1;
-        last.count += 1;
-        // At first both ends do not know where the other stands; and nothing misunderstood stays so.
-        let whole = last.count <= 2 || last.count % WHOLE_EVERY == 0 || last.repeats == REPEATS;
-        let chunk = if whole { WHOLE_MAX } else { DIGEST_MAX };
-        for first in (0..used).step_by(chunk) {
-            let delivered = (first..used.min(first + chunk as u32)).map(|slot| self.broadcast.delivered(Slot(slot)).unwrap_or(0));
-            let marks = if whole {
-                Marks::Whole(delivered.collect())
-            } else {
-                Marks::Low(delivered.map(|upto| upto as u8 & 15).collect())
-            };
-            let item = Item::Digest { first, marks }.encode();
-            if let Some(held) = self.flood.port_mut(port) {
-                held.enqueue(item, Kept::Nothing);
-            }
-        }
-    }
-
     // --- out -----------------------------------------------------------------------------------------------------------
 
-    /// Packs what waits for each link.
+    /// Packs what waits for each link. What a neighbor is to leave out it is told at once of all that came with one parcel.
     pub(super) fn flush(&mut self) {
+        for (link, origins) in std::mem::take(&mut self.prunes) {
+            if self.overlay.get(link).is_some() {
+                self.say_to(link, &Frame::Prune(origins));
+            }
+        }
         if self.flood.has_queued() {
             for (link, bytes) in self.flood.flush(self.now) {
                 self.send_datagram(link, bytes);

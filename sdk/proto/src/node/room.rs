@@ -68,7 +68,7 @@ impl Node {
         let Some((_, worst)) = candidates.find(|(_, worst)| self.overlay.is_spare(*worst, &self.roster, now)) else {
             return Room::Never;
         };
-        self.retire(worst, peer, now);
+        self.retire(worst, Some(peer), now);
         Room::Soon
     }
 
@@ -115,8 +115,8 @@ impl Node {
         self.neighborhood.partners.mine(&self.me, self.roster.present(), self.roster.hash(), now)
     }
 
-    /// A link will be closed in favor of a better one; until then both ends find other ways.
-    fn retire(&mut self, link: LinkId, newcomer: PeerId, now: Time) {
+    /// A link will be closed, in favor of a better one or because nobody needs it; until then both ends find other ways.
+    fn retire(&mut self, link: LinkId, newcomer: Option<PeerId>, now: Time) {
         let wait = RETIREMENT.max(self.rtt(link) * 2);
         let Some(held) = self.overlay.get_mut(link) else { return };
         held.retiring = Some(Retiring { until: now + wait, ours: true });
@@ -125,11 +125,19 @@ impl Node {
         self.take_other_ways(link, now);
     }
 
+    /// Gives up a relayed link whose ends hear each other through members.
+    pub(super) fn retire_relay(&mut self, now: Time) {
+        if let Some(link) = self.overlay.spare_relay(&self.me, &self.roster, now) {
+            self.retire(link, None, now);
+        }
+    }
+
     /// The neighbor wants to close the link.
     pub(super) fn hear_retire(&mut self, link: LinkId, now: Time) {
         let counted = self.overlay.get(link).is_some_and(|held| held.retiring.is_none());
         let others = self.overlay.reliable(now).saturating_sub(usize::from(counted));
-        if others < self.overlay.limits.min || !self.overlay.is_spare(link, &self.roster, now) {
+        let relayed = self.overlay.get(link).is_some_and(Link::is_relayed);
+        if others < self.overlay.limits.min && !relayed || !self.overlay.is_spare(link, &self.roster, now) {
             return self.say_to(link, &Frame::Stay);
         }
         if let Some(held) = self.overlay.get_mut(link) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::is_relay;
 use crate::id::PeerId;
 use crate::time::Time;
 
@@ -35,8 +36,12 @@ struct Contact {
 }
 
 impl Book {
-    /// Notes an address, `not_before` which it is not worth a try. What is known of it stays; who is there may be news.
+    /// Notes an address, `not_before` which it is not worth a try. What is known of it stays; who is there may be news. Relayed links are
+    /// asked for anew when they are needed.
     pub(crate) fn add(&mut self, address: SocketAddr, peer: Option<PeerId>, not_before: Time) {
+        if is_relay(address) {
+            return;
+        }
         self.noted += 1;
         let number = self.noted;
         let anybody = peer.is_none();
@@ -95,6 +100,9 @@ impl Book {
 
     /// `peer` is at `address`; if that link ends, it is worth a try at once.
     pub(crate) fn reached(&mut self, address: SocketAddr, peer: PeerId, now: Time) {
+        if is_relay(address) {
+            return;
+        }
         self.noted += 1;
         let (number, anybody) =
             self.contacts.get(&address).map_or((self.noted, false), |contact| (contact.number, contact.anybody));
@@ -114,6 +122,15 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overlay::RELAY_IP;
+
+    #[test]
+    fn where_a_relayed_link_ends_is_no_place_to_dial() {
+        let (mut book, address) = (Book::default(), SocketAddr::new(RELAY_IP, 7));
+        book.add(address, Some(PeerId([1; 32])), Time(0));
+        book.reached(address, PeerId([1; 32]), Time(0));
+        assert_eq!(book.due(Time(1_000_000)).count(), 0);
+    }
 
     #[test]
     fn failures_are_tried_ever_more_seldom() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Quota;
+use super::{Quota, is_relay};
 use crate::admission::{Accepter, Dialer, LockId, Proof};
 use crate::id::{Boot, PeerId};
 use crate::time::Time;
@@ -21,6 +21,8 @@ const LEAST_OF: Duration = Duration::from_secs(30);
 const GAP_MAX: Duration = Duration::from_secs(1);
 /// Things that come within this belong to one burst: they say nothing of how often something comes.
 const BURST: Duration = Duration::from_millis(5);
+/// A relayed link stays for so long at the least.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// A connection to one other process.
 pub(crate) struct Link {
@@ -122,6 +124,16 @@ impl Link {
             retiring: None,
             needed_until: Time(0),
         }
+    }
+
+    /// Whether somebody outside of the mesh carries it.
+    pub(crate) fn is_relayed(&self) -> bool {
+        is_relay(self.address)
+    }
+
+    /// Whether it is there for so long that what members say of each other has gone around.
+    pub(crate) fn is_settled(&self, now: Time) -> bool {
+        now.since(self.opened) >= SETTLED
     }
 
     /// The round trip was measured.

@@ -167,6 +167,7 @@ fn all_frames() -> Vec<Frame> {
         Frame::Revocations(Revocations::issue(&identity(), &mesh(), 3, [7, 9]).expect("few")),
         Frame::Guessed(vec![address().ip()]),
         Frame::Lock { lock: LockId { epoch: 1, record: 2 }, proof: [9; 32] },
+        Frame::News(vec![Known::new(&origin, boot, 3), Known::new(&origin, boot, Known::UNKNOWN)]),
     ]
 }
 

@@ -129,15 +129,9 @@ pub(crate) fn turn(tick: Tick, others: usize) -> std::ops::Range<usize> {
     start..(start + length).min(others)
 }
 
-/// A hash of the sorted roster: two members with the same one number the others alike.
-pub(crate) fn roster_hash<'a>(members: impl Iterator<Item = &'a PeerId>) -> u32 {
-    let mut hash = blake3::Hasher::new();
-    for member in members {
-        hash.update(&member.0);
-    }
-    let hash = hash.finalize();
-    let [low, mid, high, ..] = *hash.as_bytes();
-    u32::from_le_bytes([low, mid, high, 0])
+/// What one member adds to the hash of a roster: two rosters of the same sum number the others alike.
+pub(crate) fn member_hash(member: &PeerId) -> u32 {
+    blake3::hash(&member.0).as_bytes().first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// What one frame says of some members, in the roster's order.

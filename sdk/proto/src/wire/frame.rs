@@ -83,6 +83,8 @@ pub(crate) enum Frame {
     Guessed(Vec<IpAddr>),
     /// I have that lock: a proof that is of no use on another link.
     Lock { lock: LockId, proof: [u8; 32] },
+    /// These members said something new of late: tell me if you know it better, or ask for it with [`Known::UNKNOWN`] as the number.
+    News(Vec<Known>),
 }
 
 /// How well a member is known.
@@ -95,6 +97,9 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// The number of no presence: whoever says it has none of that life, and asks for one.
+    pub(crate) const UNKNOWN: u32 = 0;
+
     pub(crate) fn new(peer: &PeerId, boot: Boot, seq: u32) -> Self {
         let start = peer.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Self { peer: start, boot, seq }

@@ -56,6 +56,11 @@ impl StreamRate {
         self.rate = self.rate.min(most.unwrap_or(MAX)).max(MIN);
     }
 
+    /// No faster than that from now on, until it is judged.
+    pub(super) fn bound(&mut self, most: f64) {
+        self.rate = self.rate.min(most).max(MIN);
+    }
+
     /// How long to wait before writing so many bytes. Counts them.
     pub(super) fn wait(&mut self, bytes: f64, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();

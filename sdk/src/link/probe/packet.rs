@@ -12,6 +12,9 @@ const ASK: u8 = 1;
 const TOLD: u8 = 2;
 /// Sort of a packet: something for whoever tries to get through.
 const PROBE: u8 = 3;
+/// Sort of a packet: one of QUIC's, on its way between two players by a directory.
+const RELAY: u8 = 4;
+const TOKEN_BYTES: usize = 8;
 /// How long a question is: as long as the longest answer, so that asking in another's name sends it no more than that.
 const ASK_BYTES: usize = MAGIC.len() + 1 + NONCE_BYTES + 19;
 const NONCE_BYTES: usize = 8;
@@ -20,6 +23,9 @@ pub(super) const PACKET_BYTES_MAX: usize = 256;
 
 /// What the answer to a question is known by.
 pub(super) type Nonce = [u8; NONCE_BYTES];
+
+/// What a directory knows the packets of one pair by.
+pub(crate) type Token = [u8; TOKEN_BYTES];
 
 /// What a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub(super) enum Packet<'a> {
     Told { nonce: Nonce, at: SocketAddr },
     /// For whoever tries to get through.
     Probe(&'a [u8]),
+    /// For the other one of a pair.
+    Relay { token: Token, payload: &'a [u8] },
 }
 
 impl<'a> Packet<'a> {
@@ -43,6 +51,10 @@ impl<'a> Packet<'a> {
                 Some(Self::Told { nonce: *nonce, at: read_address(at)? })
             }
             PROBE => Some(Self::Probe(payload)),
+            RELAY => {
+                let (token, payload) = payload.split_first_chunk()?;
+                Some(Self::Relay { token: *token, payload })
+            }
             _ => None,
         }
     }
@@ -72,6 +84,11 @@ impl<'a> Packet<'a> {
             }
             Self::Probe(payload) => {
                 packet.push(PROBE);
+                packet.extend_from_slice(payload);
+            }
+            Self::Relay { token, payload } => {
+                packet.push(RELAY);
+                packet.extend(token);
                 packet.extend_from_slice(payload);
             }
         }

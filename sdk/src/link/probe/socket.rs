@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use peerflock_proto::is_relay;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
@@ -56,6 +57,23 @@ impl ProbeSocket {
     }
 }
 
+impl ProbeSocket {
+    /// Hands QUIC what came for it by a directory.
+    fn relayed(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Option<usize> {
+        let mut received = 0;
+        for (buffer, meta) in bufs.iter_mut().zip(meta) {
+            let Some((at, packet)) = self.door.state().relays.arrived() else { break };
+            // No packet of QUIC's is longer than what QUIC reads at once.
+            let Some(place) = buffer.get_mut(..packet.len()) else { break };
+            place.copy_from_slice(&packet);
+            let (addr, len) = (inward(at, self.main.as_ref()), packet.len());
+            *meta = RecvMeta { addr, len, stride: len, ecn: None, dst_ip: None };
+            received += 1;
+        }
+        (received > 0).then_some(received)
+    }
+}
+
 impl fmt::Debug for ProbeSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProbeSocket").field("main", &self.main).finish_non_exhaustive()
@@ -69,9 +87,13 @@ impl AsyncUdpSocket for ProbeSocket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let to = canonical(transmit.destination);
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        if is_relay(to) {
+            transmit.contents.chunks(segment).for_each(|contents| self.door.relay(to, contents));
+            return Ok(());
+        }
         let way = self.door.state().ways.iter().find(|way| way.to == to).map(|way| way.sends.clone());
         let Some(way) = way else { return self.main.try_send(transmit) };
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for contents in transmit.contents.chunks(segment) {
             // Nobody waits for this one to have room: what does not fit is lost, as on the way.
             _ = way.send_to(contents, to);
@@ -96,6 +118,9 @@ impl AsyncUdpSocket for ProbeSocket {
             }
         }
         loop {
+            if let Some(received) = self.relayed(bufs, meta) {
+                return Poll::Ready(Ok(received));
+            }
             let mut received = ready!(self.main.poll_recv(cx, bufs, meta))?;
             let mut at = 0;
             while at < received {

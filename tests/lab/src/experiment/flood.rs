@@ -22,8 +22,9 @@ use crate::scene::{Ledger, Network, bytes_sent};
 use crate::stats::{Figure, Latencies, part};
 use crate::usage::{self, CpuClock};
 
-/// Rounds after those that are measured.
+/// Rounds after those that are measured, with few peers and with many.
 const ROUNDS_AFTER: u32 = 10;
+const ROUNDS_AFTER_MANY: u32 = 4;
 /// Silence after that, in which what is still missing may come.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 /// Up to so many peers a run takes seconds, and more rounds are measured.
@@ -37,10 +38,10 @@ pub(crate) struct Options {
     /// Payload of each message, in bytes.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(8..))]
     pub(super) payload: u16,
-    /// Rounds that are measured. By default 40, or 10 of more than 256 peers.
+    /// Rounds that are measured. By default 40, or 5 of more than 256 peers.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
-    /// Rounds before those, not measured. By default 40, or 20 of more than 256 peers.
+    /// Rounds before those, not measured. By default 40, or 10 of more than 256 peers.
     #[arg(long)]
     pub(super) warmup: Option<u32>,
     /// Measure each of these numbers of peers instead, each in a process of its own.
@@ -58,8 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         return sweep::run(options);
     }
     let peers = usize::from(options.peers);
-    let rounds = options.rounds.unwrap_or(if peers > FEW { 10 } else { 40 });
-    let warmup = options.warmup.unwrap_or(if peers > FEW { 20 } else { 40 });
+    let rounds = options.rounds.unwrap_or(if peers > FEW { 5 } else { 40 });
+    let warmup = options.warmup.unwrap_or(if peers > FEW { 10 } else { 40 });
     let settings = json!({ "peers": peers, "payload": options.payload, "rounds": rounds, "warmup": warmup });
     // Once: later seeds live in what the first left behind.
     let memory = usage::memory_kib();
@@ -78,7 +79,8 @@ fn measure(mut sim: Sim, payload: usize, warmup: u32, rounds: u32, memory_before
     let (mut doubled, mut deliveries) = (0_u64, 0_u64);
     let (mut before, mut after) = (Totals::default(), Totals::default());
     let (mut clock, mut cpu, mut memory) = (None, None, None);
-    for round in 0..warmup + rounds + ROUNDS_AFTER {
+    let after_those = if peers > FEW { ROUNDS_AFTER_MANY } else { ROUNDS_AFTER };
+    for round in 0..warmup + rounds + after_those {
         if round == warmup {
             (before, clock, deliveries) = (totals(&sim), Some(CpuClock::start()), 0);
         }

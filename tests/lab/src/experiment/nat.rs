@@ -1,35 +1,47 @@
 //! Real processes behind real address translation: who gets a link of its own, how soon, and does everybody play?
 //!
 //! Each pair gets network namespaces of its own: a small internet, a member that can be reached, and two players behind routers made of
-//! nft rules, of the four sorts that homes have, and some odder set-ups. Nothing leaves them. It needs root on Linux; elsewhere it says so
-//! and does nothing.
+//! nft rules, of the four sorts that homes have, and some odder set-ups. Beside each pair, in the same namespaces, the naive puncher tries the
+//! same. Nothing leaves them. It needs root on Linux; elsewhere it says so and does nothing.
 
+mod game;
+mod naive;
 pub(super) mod net;
 pub(crate) mod peer;
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::net::{Member, Net, Set};
+use self::net::{Member, Net, Set, Third};
 use super::Failure;
 use crate::report::{self, Report};
 
 /// How long each of a pair plays, once it runs.
 const PLAY_SECONDS: u64 = 6;
+/// The same where they have to find each other by a directory first, from their start.
+const ALONE_SECONDS: u64 = 12;
 /// How long the doctor takes, at most.
 const DOCTOR_SECONDS: u64 = 6;
 /// Where the member that can be reached listens.
 const MEMBER_PORT: u16 = 4_433;
+/// Where a directory does, and at the next one.
+const DIRECTORY_PORT: u16 = 4_434;
+/// When one gets IPv4, too.
+const FOUR_AFTER_SECONDS: u64 = 5;
 /// When one that moves does.
 const MOVE_AFTER_SECONDS: u64 = 2;
 /// Our own bound: a link within this is soon enough.
 const DIRECT_SECONDS: f64 = 2.0;
 /// What iroh says of itself, out of 16 pairs.
 const IROH_PUBLISHED: usize = 13;
+/// The first line of those that serve others, once they do.
+pub(crate) const READY: &str = "ready";
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -42,9 +54,12 @@ pub(crate) struct Options {
     /// Pairs tried at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     at_once: u32,
-    /// Without our own ways through: what is left is dialing addresses that are known.
+    /// Without our own ways through: what is left is dialing addresses that are known. (The naive puncher is another one: it runs anyway.)
     #[arg(long)]
     plain: bool,
+    /// The game itself instead, in three set-ups: its program, such as `target/debug/murmuration`.
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["runs", "only", "plain"])]
+    game: Option<PathBuf>,
 }
 
 /// What came of one run of one pair.
@@ -55,8 +70,10 @@ struct Outcome {
     seconds: Option<f64>,
     packets: u64,
     why: Option<String>,
-    /// Whether the doctor told the truth about both routers; in the first run only.
-    doctor: Option<bool>,
+    /// Whether they were linked by way of a directory.
+    relayed: bool,
+    /// Whether the naive puncher got through; None where nobody could introduce its two ends.
+    naive: Option<bool>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
@@ -69,13 +86,25 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         return Ok(report);
     }
     net::sweep();
+    if let Some(game) = &options.game {
+        game::run(game, &mut report)?;
+        return Ok(report);
+    }
     let sets: Vec<Set> = Set::all()
         .into_iter()
         .filter(|set| options.only.as_ref().is_none_or(|only| set.name().contains(only.as_str())))
         .collect();
+    let no_mapper = net::maps_ports().err();
+    if let Some(why) = &no_mapper {
+        report::complain(&format!("nat: routers that open ports are left out, {why}"));
+        report.field("left_out", why.clone());
+    }
     let mut cells = Vec::new();
     let (mut direct_pairs, mut direct_soon, mut matrix, mut plays_pairs, mut doctors) = (0, 0, 0, 0, 0);
-    for set in &sets {
+    let mut naive_pairs = 0;
+    for set in sets.iter().filter(|set| no_mapper.is_none() || !matches!(set, Set::Mapped(..))) {
+        // Alone, so that no crowd of players makes it late.
+        let doctor = (set.third() != Third::Nobody).then(|| diagnosed(*set, options.runs as usize)).transpose()?;
         let mut outcomes = Vec::new();
         while outcomes.len() < options.runs as usize {
             let batch = (options.runs as usize - outcomes.len()).min(options.at_once as usize);
@@ -98,12 +127,13 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         seconds.sort_by(f64::total_cmp);
         let packets = outcomes.iter().map(|outcome| outcome.packets).max().unwrap_or(0);
         let worst = seconds.last().copied();
-        let doctor = outcomes.iter().find_map(|outcome| outcome.doctor);
+        let (relayed, naive) = (count(|outcome| outcome.relayed), count(|outcome| outcome.naive == Some(true)));
         doctors += usize::from(doctor == Some(true));
         let (a, b) = set.ends();
         let why: Vec<&String> = outcomes.iter().filter_map(|outcome| outcome.why.as_ref()).collect();
         report::complain(&format!(
-            "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, plays {plays}/{runs}, {} s, {packets} packets, doctor {}{}",
+            "nat: {:44} direct {direct}/{runs}, within 2 s {soon}/{runs}, relayed {relayed}/{runs}, plays {plays}/{runs}, {} s, {packets} packets, \
+             naive {naive}/{runs}, doctor {}{}",
             set.name(),
             worst.map_or_else(|| "-".into(), |worst| format!("{worst:.2}")),
             doctor.map_or("-", |doctor| if doctor { "true" } else { "WRONG" }),
@@ -116,15 +146,17 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
             direct_pairs += usize::from(direct * 100 >= options.runs as usize * 97);
             direct_soon += usize::from(soon * 100 >= options.runs as usize * 97);
             plays_pairs += usize::from(plays == options.runs as usize);
+            naive_pairs += usize::from(naive * 100 >= options.runs as usize * 97);
         }
         cells.push(json!({
             "a": a, "b": b, "set": set.name(), "runs": options.runs, "direct": direct, "direct_within_2s": soon, "plays": plays,
-            "doctor_true": doctor, "seconds": worst, "seconds_median": seconds.get(seconds.len() / 2), "packets": packets,
+            "naive_direct": naive, "relayed": relayed, "doctor_true": doctor, "seconds": worst, "seconds_median": seconds.get(seconds.len() / 2), "packets": packets,
         }));
     }
     report.field("pairs", matrix);
     report.field("pairs_direct", direct_pairs);
     report.field("pairs_direct_within_2s", direct_soon);
+    report.field("pairs_naive_direct", naive_pairs);
     report.field("pairs_that_play", plays_pairs);
     report.field("cells_in_which_the_doctor_is_right", doctors);
     report.field("iroh_published", IROH_PUBLISHED);
@@ -134,22 +166,34 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
 
 /// One pair, once.
 fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
-    let net =
-        Net::build(set, run).map_err(|why| Failure::Unmet(format!("the network of {} could not be made: {why}", set.name())))?;
-    let member = net.member(MEMBER_PORT);
-    // Where there is nothing but the two, there is nobody whom a doctor could ask, either.
-    let isolated = set == Set::Isolated;
-    let host = Role::Listens(MEMBER_PORT);
-    let host = (!isolated).then(|| start(&net, "c", "Member", PLAY_SECONDS + DOCTOR_SECONDS + 4, host, false)).transpose()?;
-    let _host = host.map(Killed);
-    std::thread::sleep(Duration::from_millis(600));
-    let doctor = if run == 0 && !isolated { Some(diagnosed(&net, set)?) } else { None };
-    let role = |address| if isolated { Role::Finds } else { Role::Joins(address) };
-    let a = start(&net, "a", "Ann", PLAY_SECONDS, role(member.for_a), plain)?;
-    let b = start(&net, "b", "Ben", PLAY_SECONDS, role(member.for_b), plain)?;
-    if matches!(set, Set::Moves(..)) {
-        std::thread::sleep(Duration::from_secs(MOVE_AFTER_SECONDS));
-        net.move_a().map_err(|why| Failure::Unmet(format!("the player could not be moved: {why}")))?;
+    let net = build(set, run)?;
+    let third = set.third();
+    let (port, alone) = (if third == Third::Directory { DIRECTORY_PORT } else { MEMBER_PORT }, third == Third::Directory);
+    let at = net.member(port);
+    let _third = match third {
+        Third::Nobody => None,
+        Third::Player => Some(ready(start(&net, "c", "Member", PLAY_SECONDS + 4, Role::Listens(port), false)?)?),
+        Third::Directory => Some(ready(start(&net, "c", "Directory", ALONE_SECONDS + 4, Role::Serves(port), false)?)?),
+    };
+    let role = |address| match third {
+        Third::Nobody => Role::Finds,
+        Third::Player => Role::Joins(address),
+        Third::Directory => Role::Asks(address),
+    };
+    let seconds = if alone { ALONE_SECONDS } else { PLAY_SECONDS };
+    let a = start(&net, "a", "Ann", seconds, role(at.for_a), plain)?;
+    let b = start(&net, "b", "Ben", seconds, role(at.for_b), plain)?;
+    let unmoved = |why| Failure::Unmet(format!("the player could not be moved: {why}"));
+    match set {
+        Set::Moves(..) => {
+            std::thread::sleep(Duration::from_secs(MOVE_AFTER_SECONDS));
+            net.move_a().map_err(unmoved)?;
+        }
+        Set::AloneThenBoth => {
+            std::thread::sleep(Duration::from_secs(FOUR_AFTER_SECONDS));
+            net.give_four().map_err(unmoved)?;
+        }
+        _ => {}
     }
     let (a, b) = (told(a)?, told(b)?);
     let flag = |of: &Value, key: &str| of[key].as_bool().unwrap_or(false);
@@ -166,18 +210,46 @@ fn one(set: Set, run: usize, plain: bool) -> Result<Outcome, Failure> {
         seconds: met.zip(linked).map(|(met, linked)| (linked - met).max(0.0)),
         packets: a["packets"].as_u64().unwrap_or(0).max(b["packets"].as_u64().unwrap_or(0)),
         why,
-        doctor,
+        relayed: other(&a, "relayed", "Ben").is_some() && other(&b, "relayed", "Ann").is_some(),
+        naive: (third != Third::Nobody).then(|| naively(&net)).transpose()?,
     })
 }
 
+/// Whether the naive puncher gets through.
+fn naively(net: &Net) -> Result<bool, Failure> {
+    let at = net.member(naive::PORT);
+    let _introducer = ready(start(net, "c", "Introducer", 1, Role::Introduces(naive::PORT), false)?)?;
+    let a = start(net, "a", "Ann", 1, Role::Punches(at.for_a), false)?;
+    let b = start(net, "b", "Ben", 1, Role::Punches(at.for_b), false)?;
+    Ok([told(a)?, told(b)?].iter().all(|of| of["heard"] == true))
+}
+
 /// Whether the doctor, who asks two that can be reached, says of both routers what they are.
-fn diagnosed(net: &Net, set: Set) -> Result<bool, Failure> {
-    let members = [net.member(MEMBER_PORT), net.member(MEMBER_PORT + 1)];
-    let _other = Killed(start(net, "c", "Other", DOCTOR_SECONDS, Role::Listens(MEMBER_PORT + 1), false)?);
-    std::thread::sleep(Duration::from_millis(600));
-    let asks = |host, of: fn(&Member) -> SocketAddr| start(net, host, host, 1, Role::Asks(members.each_ref().map(of)), false);
-    let (a, b) = (asks("a", |member| member.for_a)?, asks("b", |member| member.for_b)?);
+fn diagnosed(set: Set, number: usize) -> Result<bool, Failure> {
+    let net = build(set, number)?;
+    let ports = [MEMBER_PORT, MEMBER_PORT + 1];
+    let mut members = Vec::new();
+    for port in ports {
+        members.push(ready(start(&net, "c", "Member", DOCTOR_SECONDS, Role::Listens(port), false)?)?);
+    }
+    let of = |which: fn(&Member) -> SocketAddr| Role::Examines(ports.map(|port| which(&net.member(port))));
+    let a = start(&net, "a", "Ann", 1, of(|member| member.for_a), false)?;
+    let b = start(&net, "b", "Ben", 1, of(|member| member.for_b), false)?;
     Ok([told(a)?, told(b)?].map(|diagnosis| diagnosis["router"].clone()) == set.routers().map(|router| json!(router)))
+}
+
+fn build(set: Set, number: usize) -> Result<Net, Failure> {
+    Net::build(set, number).map_err(|why| Failure::Unmet(format!("the network of {} could not be made: {why}", set.name())))
+}
+
+/// Waits until one that serves others does.
+fn ready(mut child: Child) -> Result<Killed, Failure> {
+    let said = child.stdout.as_mut().map(|stdout| BufReader::new(stdout).lines().next());
+    let killed = Killed(child);
+    match said {
+        Some(Some(Ok(line))) if line == READY => Ok(killed),
+        other => Err(Failure::Unmet(format!("one that was to serve others said {other:?}"))),
+    }
 }
 
 /// Ends with whoever holds it.
@@ -193,10 +265,22 @@ impl Drop for Killed {
 /// What somebody at a host does.
 #[derive(Clone, Copy)]
 enum Role {
+    /// A player who can be reached there.
     Listens(u16),
+    /// A directory.
+    Serves(u16),
+    /// A player who joins that one.
     Joins(SocketAddr),
+    /// A player who finds others by that directory.
+    Asks(SocketAddr),
+    /// A player who finds others by name on the LAN.
     Finds,
-    Asks([SocketAddr; 2]),
+    /// A doctor who asks these two.
+    Examines([SocketAddr; 2]),
+    /// Whoever introduces naive punchers.
+    Introduces(u16),
+    /// One of those.
+    Punches(SocketAddr),
 }
 
 fn start(net: &Net, host: &str, player: &str, seconds: u64, role: Role, plain: bool) -> Result<Child, Failure> {
@@ -208,7 +292,11 @@ fn start(net: &Net, host: &str, player: &str, seconds: u64, role: Role, plain: b
         Role::Listens(port) => command.args(["--bind", &format!("[::]:{port}")]),
         Role::Finds => command.arg("--lan"),
         Role::Joins(address) => command.args(["--join", &address.to_string()]),
-        Role::Asks([one, two]) => command.args(["--doctor", &format!("{one},{two}")]),
+        Role::Examines([one, two]) => command.args(["--doctor", &format!("{one},{two}")]),
+        Role::Serves(port) => command.args(["--serve", &port.to_string()]),
+        Role::Asks(address) => command.args(["--directory", &address.to_string()]),
+        Role::Introduces(port) => command.args(["--introduce", &port.to_string()]),
+        Role::Punches(address) => command.args(["--punch", &address.to_string()]),
     };
     if plain {
         command.arg("--plain");

@@ -1,13 +1,24 @@
 //! Small internets of network namespaces, with routers of every sort. Whatever happens, nothing of them stays.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
 
 use peerflock::doctor::Router;
 
 /// What our namespaces are called: by this, the process that made them, and a number.
 const PREFIX: &str = "pflab";
+
+/// The program of many home routers that opens ports for those who ask, and the chains that it wants to find.
+const MAPPER: &str = "miniupnpd";
+const MAPPER_RULES: &str = "table inet filter {
+   chain miniupnpd { }
+   chain prerouting_miniupnpd { }
+   chain postrouting_miniupnpd { }
+   chain forward { type filter hook forward priority 0; jump miniupnpd; }
+   chain prerouting { type nat hook prerouting priority -110; jump prerouting_miniupnpd; }
+   chain postrouting { type nat hook postrouting priority 90; jump postrouting_miniupnpd; }
+ }";
 
 /// How a router treats what comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +87,22 @@ pub(super) enum Set {
     Reachable(Nat),
     /// As homes, and the first gets another address in mid-game: from Wi-Fi to a cable.
     Moves(Nat, Nat),
+    /// As homes, and the first one's router opens ports when it is asked to (by `miniupnpd`).
+    Mapped(Nat, Nat),
+    /// As homes, but there is no third player: all that both reach is a directory.
+    Alone(Nat, Nat),
+    /// The same, the first with IPv6 alone, the second with IPv4 alone.
+    AloneSixAndFour,
+    /// The same, and the first gets IPv4, too, in mid-game.
+    AloneThenBoth,
+}
+
+/// Who is at the internet beside the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Third {
+    Nobody,
+    Player,
+    Directory,
 }
 
 impl Set {
@@ -90,6 +117,11 @@ impl Set {
             Self::SixAndFour,
             Self::Reachable(Nat::Symmetric),
             Self::Moves(Nat::Port, Nat::Port),
+            Self::Mapped(Nat::Symmetric, Nat::Symmetric),
+            Self::Alone(Nat::Port, Nat::Port),
+            Self::Alone(Nat::Symmetric, Nat::Symmetric),
+            Self::AloneSixAndFour,
+            Self::AloneThenBoth,
         ];
         pairs.chain(more).collect()
     }
@@ -100,10 +132,13 @@ impl Set {
 
     pub(super) fn ends(self) -> (&'static str, &'static str) {
         match self {
-            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => (a.name(), b.name()),
+            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) | Self::Mapped(a, b) | Self::Alone(a, b) => {
+                (a.name(), b.name())
+            }
             Self::Lan(nat) => (nat.name(), nat.name()),
             Self::Isolated => ("at a switch", "at a switch"),
-            Self::SixAndFour => ("IPv6 only", "IPv4 only"),
+            Self::SixAndFour | Self::AloneSixAndFour => ("IPv6 only", "IPv4 only"),
+            Self::AloneThenBoth => ("IPv6 only, then both", "IPv4 only"),
             Self::Reachable(nat) => (nat.name(), "reachable"),
         }
     }
@@ -112,11 +147,25 @@ impl Set {
     pub(super) fn routers(self) -> [Router; 2] {
         let of = |nat: Nat| if nat == Nat::Symmetric { Router::PortForEach } else { Router::OnePort };
         match self {
-            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) => [of(a), of(b)],
+            Self::Homes(a, b) | Self::Double(a, b) | Self::Moves(a, b) | Self::Mapped(a, b) | Self::Alone(a, b) => [of(a), of(b)],
             Self::Lan(nat) => [of(nat); 2],
-            Self::SixAndFour | Self::Isolated => [Router::None; 2],
+            Self::SixAndFour | Self::AloneSixAndFour | Self::AloneThenBoth | Self::Isolated => [Router::None; 2],
             Self::Reachable(nat) => [of(nat), Router::None],
         }
+    }
+
+    /// Who else is there.
+    pub(super) fn third(self) -> Third {
+        match self {
+            Self::Isolated => Third::Nobody,
+            Self::Alone(..) | Self::AloneSixAndFour | Self::AloneThenBoth => Third::Directory,
+            _ => Third::Player,
+        }
+    }
+
+    /// Whether the first one has IPv6 and nothing else.
+    fn is_six_first(self) -> bool {
+        matches!(self, Self::SixAndFour | Self::AloneSixAndFour | Self::AloneThenBoth)
     }
 
     pub(super) fn name(self) -> String {
@@ -127,6 +176,8 @@ impl Set {
             Self::Lan(_) => format!("one LAN behind {a}"),
             Self::Isolated => "LAN without internet".into(),
             Self::Moves(..) => format!("{a}, moving - {b}"),
+            Self::Mapped(..) => format!("{a}, mapping ports - {b}"),
+            Self::Alone(..) | Self::AloneSixAndFour | Self::AloneThenBoth => format!("{a} - {b}, alone with a directory"),
         }
     }
 }
@@ -142,28 +193,29 @@ pub(super) struct Member {
 pub(super) struct Net {
     prefix: String,
     set: Set,
+    mapper: Option<Child>,
 }
 
 impl Net {
     pub(super) fn build(set: Set, run: usize) -> Result<Self, String> {
-        let net = Self { prefix: format!("{PREFIX}{}n{run}", std::process::id()), set };
+        let mut net = Self { prefix: format!("{PREFIX}{}n{run}", std::process::id()), set, mapper: None };
         for host in ["i", "c", "a", "b", "ra", "rb", "rr"] {
             ip(&format!("netns add {}", net.host(host)))?;
             net.ip(host, "link set lo up")?;
         }
         net.ip("i", "link add name bridge0 type bridge")?;
         net.ip("i", "link set dev bridge0 up")?;
-        net.attach("c", "wan", Some("198.51.100.10/24"))?;
+        net.attach("c", "wan", Some(10))?;
         net.ip("c", "addr add 2001:db8::10/64 dev wan nodad")?;
         match set {
-            Set::Homes(a, b) | Set::Moves(a, b) => {
-                net.home("ra", "a", "198.51.100.21", "10.1.0", a)?;
-                net.home("rb", "b", "198.51.100.22", "10.2.0", b)?;
+            Set::Homes(a, b) | Set::Moves(a, b) | Set::Mapped(a, b) | Set::Alone(a, b) => {
+                net.home("ra", "a", 21, "10.1.0", a)?;
+                net.home("rb", "b", 22, "10.2.0", b)?;
             }
             Set::Double(a, b) => {
-                net.home("rr", "ra", "198.51.100.21", "10.9.0", a)?;
+                net.home("rr", "ra", 21, "10.9.0", a)?;
                 net.inner_home(a)?;
-                net.home("rb", "b", "198.51.100.22", "10.2.0", b)?;
+                net.home("rb", "b", 22, "10.2.0", b)?;
             }
             Set::Lan(nat) => net.lan(nat)?,
             Set::Isolated => {
@@ -171,24 +223,27 @@ impl Net {
                 net.ip("a", "addr add 10.7.0.1/24 dev eth0")?;
                 net.ip("b", "addr add 10.7.0.2/24 dev eth0")?;
             }
-            Set::SixAndFour => {
+            Set::SixAndFour | Set::AloneSixAndFour | Set::AloneThenBoth => {
                 net.attach("a", "wan", None)?;
                 net.ip("a", "addr add 2001:db8::a/64 dev wan nodad")?;
-                net.attach("b", "wan", Some("198.51.100.32/24"))?;
+                net.attach("b", "wan", Some(32))?;
             }
             Set::Reachable(nat) => {
-                net.home("ra", "a", "198.51.100.21", "10.1.0", nat)?;
-                net.attach("b", "wan", Some("198.51.100.32/24"))?;
+                net.home("ra", "a", 21, "10.1.0", nat)?;
+                net.attach("b", "wan", Some(32))?;
             }
+        }
+        if let Set::Mapped(..) = set {
+            net.map_ports("ra")?;
         }
         Ok(net)
     }
 
-    /// Where the member is that can be reached at this port.
+    /// Where whoever can be reached at this port is.
     pub(super) fn member(&self, port: u16) -> Member {
-        let four = SocketAddr::from(([198, 51, 100, 10], port));
+        let four = SocketAddr::new(self.outside(10).into(), port);
         let six = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10], port));
-        Member { for_a: if self.set == Set::SixAndFour { six } else { four }, for_b: four }
+        Member { for_a: if self.set.is_six_first() { six } else { four }, for_b: four }
     }
 
     /// The first player gets another address, and loses the one it had.
@@ -196,6 +251,33 @@ impl Net {
         self.ip("a", "addr del 10.1.0.2/24 dev eth0")?;
         self.ip("a", "addr add 10.1.0.77/24 dev eth0")?;
         self.ip("a", "route replace default via 10.1.0.1")
+    }
+
+    /// The first player gets IPv4, too.
+    pub(super) fn give_four(&self) -> Result<(), String> {
+        self.ip("a", &format!("addr add {}/24 dev wan", self.outside(31)))
+    }
+
+    /// An address at the internet. `miniupnpd` opens no ports at addresses that are not of the real one; nothing leaves the namespaces.
+    fn outside(&self, number: u8) -> Ipv4Addr {
+        match self.set {
+            Set::Mapped(..) => [11, 51, 100, number].into(),
+            _ => [198, 51, 100, number].into(),
+        }
+    }
+
+    /// From now on the router opens ports when it is asked to.
+    fn map_ports(&mut self, router: &str) -> Result<(), String> {
+        run(self.inside(router).args(["nft", MAPPER_RULES]))?;
+        let mut daemon = self.inside(router);
+        daemon.args([MAPPER, "-d", "-f", "/dev/null", "-i", "wan", "-a", "lan", "-N", "-4"]);
+        daemon
+            .args(["-P", &format!("/run/{}.pid", self.host(router))])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.mapper = Some(daemon.spawn().map_err(|error| format!("{MAPPER}: {error}"))?);
+        Ok(())
     }
 
     /// A command that will run at `host`; the program is its first argument.
@@ -214,11 +296,11 @@ impl Net {
     }
 
     /// A cable from `host` to the internet.
-    fn attach(&self, host: &str, name: &str, address: Option<&str>) -> Result<(), String> {
+    fn attach(&self, host: &str, name: &str, number: Option<u8>) -> Result<(), String> {
         let port = format!("p{host}");
         self.cable("i", &port, host, name)?;
         self.ip("i", &format!("link set dev {port} master bridge0"))?;
-        address.map_or(Ok(()), |address| self.ip(host, &format!("addr add {address} dev {name}")))
+        number.map_or(Ok(()), |number| self.ip(host, &format!("addr add {}/24 dev {name}", self.outside(number))))
     }
 
     fn cable(&self, one: &str, one_name: &str, other: &str, other_name: &str) -> Result<(), String> {
@@ -229,8 +311,8 @@ impl Net {
     }
 
     /// A router at the internet with one machine behind it.
-    fn home(&self, router: &str, host: &str, outer: &str, inner: &str, nat: Nat) -> Result<(), String> {
-        self.attach(router, "wan", Some(&format!("{outer}/24")))?;
+    fn home(&self, router: &str, host: &str, outer: u8, inner: &str, nat: Nat) -> Result<(), String> {
+        self.attach(router, "wan", Some(outer))?;
         let behind = if host == "ra" { "wan" } else { "eth0" };
         self.cable(router, "lan", host, behind)?;
         self.ip(router, &format!("addr add {inner}.1/24 dev lan"))?;
@@ -250,7 +332,7 @@ impl Net {
 
     /// Both players at one switch behind one router.
     fn lan(&self, nat: Nat) -> Result<(), String> {
-        self.attach("ra", "wan", Some("198.51.100.21/24"))?;
+        self.attach("ra", "wan", Some(21))?;
         self.ip("ra", "link add name lan type bridge")?;
         self.ip("ra", "link set dev lan up")?;
         self.ip("ra", "addr add 10.1.0.1/24 dev lan")?;
@@ -272,6 +354,11 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        if let Some(mapper) = &mut self.mapper {
+            _ = mapper.kill();
+            _ = mapper.wait();
+            _ = std::fs::remove_file(format!("/run/{}.pid", self.host("ra")));
+        }
         for host in ["a", "b", "c", "ra", "rb", "rr", "i"] {
             _ = ip(&format!("netns del {}", self.host(host)));
         }
@@ -291,6 +378,12 @@ pub(in crate::experiment) fn possible() -> Result<(), String> {
         outcome
     });
     made.map_err(|why| format!("network namespaces with nft cannot be made here (are you root?): {why}"))
+}
+
+/// Whether routers here can open ports, or why not.
+pub(super) fn maps_ports() -> Result<(), String> {
+    let asked = Command::new(MAPPER).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.map(|_| ()).map_err(|error| format!("{MAPPER}: {error} (Debian: miniupnpd-nftables)"))
 }
 
 /// Takes away what a lab that was killed left behind.

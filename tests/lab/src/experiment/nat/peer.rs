@@ -1,14 +1,16 @@
 //! One player in a namespace: plays, and says as its last line what it saw, as one JSON object.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use peerflock::directory::{DirectoryAddress, DirectoryOptions, DirectoryService};
 use peerflock::doctor::{DoctorOptions, examine};
 use peerflock::{Change, Event, Group, Kind, Orphan, PeerMesh, Shape, Target, Topic, Value, WorldEvent};
 use serde_json::json;
 
+use super::{READY, naive};
 use crate::experiment::Failure;
 use crate::report;
 
@@ -32,6 +34,18 @@ pub(crate) struct Options {
     /// Whom to join.
     #[arg(long)]
     join: Option<SocketAddr>,
+    /// Find others by the directory there.
+    #[arg(long)]
+    directory: Option<SocketAddr>,
+    /// Play nothing: be a directory, at this port and the next.
+    #[arg(long, value_name = "PORT")]
+    serve: Option<u16>,
+    /// Play nothing: introduce naive punchers, at this port.
+    #[arg(long, value_name = "PORT")]
+    introduce: Option<u16>,
+    /// Play nothing: be a naive puncher, introduced by whoever is there.
+    #[arg(long, value_name = "ADDRESS")]
+    punch: Option<SocketAddr>,
     /// Find others on the local network, by the mesh's name.
     #[arg(long)]
     lan: bool,
@@ -47,6 +61,21 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let broke = |error: std::io::Error| Failure::Unmet(format!("the naive puncher: {error}"));
+    if let Some(port) = options.introduce {
+        return naive::introduce(port).map_err(broke);
+    }
+    if let Some(introducer) = options.punch {
+        report::say(&naive::puncher(&options.player, introducer).map_err(broke)?.to_string());
+        return Ok(());
+    }
+    if let Some(port) = options.serve {
+        let listen = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        let serve = DirectoryOptions { listen, ..DirectoryOptions::default() };
+        let stay = Some(Duration::from_secs(options.seconds));
+        return DirectoryService::run(serve, stay, |_| report::say(READY))
+            .map_err(|error| Failure::Unmet(format!("the directory: {error}")));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Unmet(format!("no runtime: {error}")))?;
     let said = if options.doctor.is_empty() {
@@ -68,9 +97,18 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     if let Some(join) = options.join {
         builder = builder.join_address(join);
     }
+    if let Some(directory) = options.directory {
+        builder = builder.directory(DirectoryAddress::new(directory.ip().to_string(), directory.port()));
+    }
     let place = builder.registry_mut().register(Kind { name: "place".into(), shape: Shape::Fields(&[Group::Motion(2)]) });
+    let before = Instant::now();
     let mesh = builder.start().await?;
-    let (started, length) = (Instant::now(), Duration::from_secs(options.seconds));
+    if options.bind.is_some() {
+        report::say(READY);
+    }
+    // Two who start alone, one of them sooner, are to end together.
+    let started = if options.directory.is_some() { before } else { Instant::now() };
+    let length = Duration::from_secs(options.seconds);
     let bird = mesh.spawn();
     mesh.commit(vec![
         Change::Spawn { entity: bird, orphan: Orphan::Vanish },
@@ -78,6 +116,7 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
     ]);
     let mut names = BTreeMap::new();
     let (mut met, mut linked, mut heard, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut relayed = BTreeMap::new();
     let (mut owners, mut lines) = (BTreeMap::new(), BTreeMap::<_, i32>::new());
     let (mut left, mut gaps) = (0, 0);
     let mut tick = tokio::time::interval(TICK);
@@ -121,18 +160,20 @@ async fn play(options: &Options) -> Result<serde_json::Value, peerflock::StartEr
             judged = Some(mesh.metrics());
         }
         let now = started.elapsed().as_secs_f64();
+        let links = mesh.metrics().links;
         for member in mesh.members().into_iter().filter(|member| !member.me) {
             let name = names.entry(member.peer).or_insert(member.profile.name);
             met.entry(name.clone()).or_insert(now);
-            if member.linked {
-                linked.entry(name.clone()).or_insert(now);
+            if let Some(link) = links.iter().find(|link| link.peer == member.peer) {
+                let kind = if link.relayed { &mut relayed } else { &mut linked };
+                kind.entry(name.clone()).or_insert(now);
             }
         }
     }
     let metrics = judged.unwrap_or_else(|| mesh.metrics());
     let state: String = metrics.state_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let said = json!({
-        "player": options.player, "met": met, "linked": linked, "heard": heard, "seen": seen, "left": left, "gaps": gaps, "packets": metrics.way_packets,
+        "player": options.player, "met": met, "linked": linked, "relayed": relayed, "heard": heard, "seen": seen, "left": left, "gaps": gaps, "packets": metrics.way_packets,
         "entities": metrics.entity_count, "state": state,
     });
     mesh.leave_now(Duration::ZERO);
