@@ -23,6 +23,9 @@ use super::{Listing, ResolveError};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long whoever starts asks who is there, ever more seldom: at once, and after 1, 3 and 7 s.
 const ASK_FOR: Duration = Duration::from_secs(8);
+/// When a list asks once more. What was lost is not told again within a second after it was (RFC 6762, section 6), and so not to the
+/// question that comes a second after the first.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1_200);
 /// How long it takes to hear of everybody.
 const BROWSE: Duration = Duration::from_millis(1_500);
 /// How long leaving waits for the others to hear that the announcement is withdrawn.
@@ -45,6 +48,8 @@ struct State {
 pub(super) struct Mdns {
     daemon: ServiceDaemon,
     heard: Receiver<ServiceEvent>,
+    /// None once it was done.
+    asks_again_at: Option<Instant>,
     /// None once we ask no more.
     asks_until: Option<Instant>,
 }
@@ -58,7 +63,8 @@ impl Mdns {
                 daemon.enable_interface(kind)?;
             }
             let heard = daemon.browse(SERVICE)?;
-            Ok(Self { daemon, heard, asks_until: Some(Instant::now() + ASK_FOR) })
+            let now = Instant::now();
+            Ok(Self { daemon, heard, asks_again_at: Some(now + ASK_AGAIN_AFTER), asks_until: Some(now + ASK_FOR) })
         };
         open().map_err(|error: mdns_sd::Error| ResolveError::Lan(error.to_string()))
     }
@@ -67,7 +73,12 @@ impl Mdns {
     pub(super) async fn hear(&mut self) -> ServiceEvent {
         loop {
             self.settle();
-            let settles_at = self.asks_until.unwrap_or_else(|| Instant::now() + ASK_FOR);
+            if self.asks_again_at.is_some_and(|at| at <= Instant::now()) {
+                self.asks_again_at = None;
+                // Not asked again, then; the questions that mDNS repeats by itself follow.
+                _ = self.listen_again();
+            }
+            let settles_at = self.asks_again_at.or(self.asks_until).unwrap_or_else(|| Instant::now() + ASK_FOR);
             tokio::select! {
                 biased;
                 event = self.heard.recv_async() => match event {
