@@ -247,7 +247,7 @@ impl Visit<'_> {
         }
         match self.room.say(&self.unsaid[0]) {
             Ok(()) | Err(SayError::Empty) => _ = self.unsaid.remove(0),
-            Err(SayError::TooFast) => {}
+            Err(SayError::TooFast | SayError::SlowMode { .. }) => {}
             Err(error) => return Err(Trouble::failed(error)),
         }
         Ok(())

@@ -216,7 +216,7 @@ mod tests {
         let mut sim = Sim::mesh(Options::default(), peers, &Config::default(), Duration::from_secs(20));
         sim.run(Duration::from_secs(20));
         let sent = |sim: &Sim| (0..peers).map(|index| sim.node(index).counters().frame_bytes_sent).sum::<u64>();
-        let mut spent = |sim: &mut Sim| {
+        let spent = |sim: &mut Sim| {
             let before = sent(sim);
             sim.run(Duration::from_secs(3));
             sent(sim) - before
