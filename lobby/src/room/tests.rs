@@ -1,6 +1,7 @@
 use std::thread::sleep;
 
 use super::*;
+use crate::chat::Line;
 
 /// How long something may take that happens within milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(15);
