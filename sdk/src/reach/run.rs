@@ -1,6 +1,6 @@
 //! The task that keeps ways open: where are we seen, who is not linked that should be, and what to do about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -64,6 +64,8 @@ struct Seen {
     /// Where the router promised to let others in.
     mapped: Option<SocketAddr>,
     unlinked: BTreeMap<PeerId, Instant>,
+    /// Who was linked by way of a directory when we last looked.
+    relayed: BTreeSet<PeerId>,
     posts: BTreeMap<PeerId, Post>,
     tried: BTreeMap<PeerId, Tried>,
     asked: BTreeMap<PeerId, Asked>,
@@ -140,11 +142,11 @@ impl Reach {
                 }
             }
             Arrived::Mapped { at } => {
-                seen.mapped = at;
                 // Whoever could not be reached before may be now.
-                if at.is_some() {
+                if at.is_some() && at != seen.mapped {
                     seen.tried.clear();
                 }
+                seen.mapped = at;
             }
             Arrived::Relayed { peer, at } => {
                 // The other end is told the same, and waits.
@@ -180,11 +182,17 @@ impl Reach {
         self.door.tend_relays(|at| links.iter().any(|link| link.address == at));
         // A relayed link is one to be done without.
         let (relayed, links): (Vec<LinkInfo>, Vec<LinkInfo>) = links.into_iter().partition(|link| is_relay(link.address));
+        let by_directory: BTreeSet<PeerId> = relayed.iter().map(|link| link.peer).collect();
+        for lost in seen.relayed.difference(&by_directory) {
+            // That no direct way opened meanwhile is no reason to wait with another relayed link.
+            seen.tried.remove(lost);
+        }
         for link in &links {
             if let Some(at) = link.observed {
                 self.observed(link.address, crate::link::canonical(at), seen);
             }
         }
+        seen.relayed = by_directory;
         self.tell_addresses(seen);
         let linked = |peer: &PeerId| links.iter().any(|link| link.peer == *peer);
         let others: Vec<PeerId> =
