@@ -81,25 +81,3 @@ impl Node {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use crate::config::Config;
-    use crate::sim::{Options, Sim};
-
-    #[test]
-    fn where_few_speak_digests_cost_what_those_few_cost() {
-        let peers = 60;
-        let mut sim = Sim::mesh(Options::default(), peers, &Config::default(), Duration::from_secs(20));
-        sim.run(Duration::from_secs(10));
-        let bytes = |sim: &Sim| (0..peers).map(|index| sim.node(index).counters().datagram_bytes_sent).sum::<u64>();
-        let before = bytes(&sim);
-        let seconds = 4;
-        sim.run(Duration::from_secs(seconds));
-        let each = (bytes(&sim) - before) / seconds / peers as u64;
-        // Signs of life and their proofs, passed on, and the beats of seven links. A digest of all with each beat were 4,200 more.
-        assert!(each < 9_000, "{each} bytes a second");
-    }
-}

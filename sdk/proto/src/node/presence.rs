@@ -209,22 +209,4 @@ mod tests {
         assert_eq!(hear(&[Known { seq: Known::UNKNOWN, ..stranger }]), 0, "nobody has it");
         assert_eq!((hear(&[stranger, stranger]), hear(&[stranger])), (1, 0), "one is asked, once");
     }
-
-    #[test]
-    fn what_a_member_says_of_itself_crosses_the_mesh_about_once() {
-        let peers = 40;
-        let mut sim = Sim::mesh(Options::default(), peers, &Config::default(), Duration::from_secs(20));
-        sim.run(Duration::from_secs(20));
-        let sent = |sim: &Sim| (0..peers).map(|index| sim.node(index).counters().frame_bytes_sent).sum::<u64>();
-        let spent = |sim: &mut Sim| {
-            let before = sent(sim);
-            sim.run(Duration::from_secs(3));
-            sent(sim) - before
-        };
-        let idle = spent(&mut sim);
-        let profile = Profile { name: "Ann".into(), data: vec![7; Profile::DATA_BYTES_MAX].into() };
-        sim.input(3, Input::SetProfile(profile));
-        let copies = (spent(&mut sim).saturating_sub(idle)) as f64 / ((peers - 1) * Profile::DATA_BYTES_MAX) as f64;
-        assert!((1.0..1.7).contains(&copies), "{copies} copies for each");
-    }
 }
