@@ -70,6 +70,7 @@ fn two_meet_talk_and_part() {
 #[test]
 fn the_game_starts_when_all_are_ready_and_everybody_gets_the_same_hand_over() {
     let mut ada = open("Ada", "all start", None);
+    until(&mut [&mut ada], |_, told| told[0].contains(&RoomEvent::Seated));
     let (mut bo, mut cy) = (join("Bo", &ada, None).unwrap(), join("Cy", &ada, None).unwrap());
     bo.set_ready(true);
     until(&mut [&mut ada, &mut bo, &mut cy], |rooms, _| {

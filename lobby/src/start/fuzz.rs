@@ -303,7 +303,8 @@ fn no_room_is_ever_stuck() {
             }
             let actions = story.propose(starter);
             story.act(starter, actions);
-            (0..400).for_each(|_| story.step(false));
+            // The countdown, the longest opening, and the way of the news.
+            (0..700).for_each(|_| story.step(false));
         }
         let new: Vec<&BTreeSet<usize>> =
             story.joins.iter().filter(|(secret, _)| !before.contains(*secret)).map(|(_, who)| who).collect();
