@@ -40,9 +40,10 @@ async fn within(seconds: u64, what: &str, mut look: impl FnMut() -> bool) -> Dur
 }
 
 /// Whether all links of `mesh` are relayed ones, and there are some.
+/// Whether it has links by way of a directory alone, and knows who is there: that comes right after the link.
 fn relayed(mesh: &PeerMesh) -> bool {
     let links = mesh.metrics().links;
-    !links.is_empty() && links.iter().all(|link| link.relayed)
+    !links.is_empty() && links.iter().all(|link| link.relayed) && mesh.members().len() > links.len()
 }
 
 /// What one heard in a while: chat lines, and changes of state.
