@@ -43,7 +43,9 @@ pub(crate) fn instead_of_window(why: &str, picture: bool, common: &Common) -> Ex
         print::error(&format!("{why}, so there is no window to take a picture of. Start an X server, Xvfb for one."));
         return ExitCode::FAILURE;
     }
-    print::error(&format!("{why}, so there is no window. This is what there is; `--tui` is the whole lobby in a terminal, `--help` tells the rest."));
+    print::error(&format!(
+        "{why}, so there is no window. This is what there is; `--tui` is the whole lobby in a terminal, `--help` tells the rest."
+    ));
     ended(list::once(common, LOOK, false, &Filter::default()))
 }
 

@@ -39,7 +39,6 @@ async fn within(seconds: u64, what: &str, mut look: impl FnMut() -> bool) -> Dur
     started.elapsed()
 }
 
-/// Whether all links of `mesh` are relayed ones, and there are some.
 /// Whether it has links by way of a directory alone, and knows who is there: that comes right after the link.
 fn relayed(mesh: &PeerMesh) -> bool {
     let links = mesh.metrics().links;
